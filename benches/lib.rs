@@ -1,0 +1,1 @@
+//! Micro-benchmarks; see the `benches` targets.

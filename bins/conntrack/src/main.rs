@@ -1,0 +1,3 @@
+//! The `conntrack` command.
+
+fn main() {}

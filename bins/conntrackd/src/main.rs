@@ -1,0 +1,3 @@
+//! The `conntrackd` command.
+
+fn main() {}
