@@ -4,6 +4,8 @@
 //! [`Present`] names is meaningful. So filling one touches what the message carried and nothing
 //! else, and an update merges by presence.
 
+use core::net::{IpAddr, Ipv4Addr};
+
 use crate::name::Name;
 use crate::status::Status;
 use crate::tuple::Tuple;
@@ -59,6 +61,14 @@ impl Present {
     pub const REPLY_ZONE: Self = Self(1 << 21);
     /// [`Flow::secmark`], the obsolete number.
     pub const SECMARK: Self = Self(1 << 22);
+    /// [`Flow::snat`].
+    pub const SNAT: Self = Self(1 << 23);
+    /// [`Flow::dnat`].
+    pub const DNAT: Self = Self(1 << 24);
+    /// [`Flow::spat`].
+    pub const SPAT: Self = Self(1 << 25);
+    /// [`Flow::dpat`].
+    pub const DPAT: Self = Self(1 << 26);
 
     /// Nothing.
     pub const NONE: Self = Self(0);
@@ -204,7 +214,7 @@ impl Labels {
 }
 
 /// A flow, as far as [`Present`] says that it is known. Times are Unix times in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Flow {
     /// What is known.
     pub present: Present,
@@ -248,10 +258,54 @@ pub struct Flow {
     pub secctx: Name<64>,
     /// Security mark.
     pub secmark: u32,
+    /// Translated source address, as a peer or a user names it. What the kernel reports has the
+    /// reply tuple instead.
+    pub snat: IpAddr,
+    /// Translated destination address, likewise.
+    pub dnat: IpAddr,
+    /// Translated source port, likewise.
+    pub spat: u16,
+    /// Translated destination port, likewise.
+    pub dpat: u16,
     /// Zone of the original direction only.
     pub orig_zone: u16,
     /// Zone of the reply direction only.
     pub reply_zone: u16,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            present: Present::NONE,
+            orig: Tuple::default(),
+            reply: Tuple::default(),
+            zone: 0,
+            status: Status::default(),
+            timeout: 0,
+            mark: 0,
+            id: 0,
+            protoinfo: ProtoInfo::default(),
+            helper: Name::EMPTY,
+            master: Tuple::default(),
+            labels: Labels::default(),
+            seqadj: [SeqAdj::default(); 2],
+            synproxy: Synproxy::default(),
+            counters: [Counters::default(); 2],
+            start: 0,
+            stop: 0,
+            event_time: 0,
+            use_count: 0,
+            secctx: Name::EMPTY,
+            secmark: 0,
+            snat: any,
+            dnat: any,
+            spat: 0,
+            dpat: 0,
+            orig_zone: 0,
+            reply_zone: 0,
+        }
+    }
 }
 
 /// Equal if the same members are present and those are equal.
@@ -281,6 +335,10 @@ impl PartialEq for Flow {
             && same(Present::USE, self.use_count == other.use_count)
             && same(Present::SECCTX, self.secctx == other.secctx)
             && same(Present::SECMARK, self.secmark == other.secmark)
+            && same(Present::SNAT, self.snat == other.snat)
+            && same(Present::DNAT, self.dnat == other.dnat)
+            && same(Present::SPAT, self.spat == other.spat)
+            && same(Present::DPAT, self.dpat == other.dpat)
             && same(Present::ORIG_ZONE, self.orig_zone == other.orig_zone)
             && same(Present::REPLY_ZONE, self.reply_zone == other.reply_zone)
     }
