@@ -36,6 +36,8 @@ pub struct Events {
     pub reliable: bool,
     /// Whether the daemon may set `net.netfilter.nf_conntrack_events` to 1 in its namespace.
     pub set_events_sysctl: bool,
+    /// `EventIterationLimit`: events and datagrams taken in one go, 100 unless configured.
+    pub iteration_limit: u32,
 }
 
 /// The replication protocol's variant.
@@ -71,6 +73,8 @@ pub struct Sync {
     pub tcp_window_tracking: bool,
     /// Expectations to replicate.
     pub expectations: Expectations,
+    /// Seconds from a `-t` command to the flush, 60 unless configured.
+    pub purge_timeout_secs: u32,
     /// Buffers kept for a TCP link that is down, `ErrorQueueLength`, 128 unless configured.
     pub error_queue: u32,
 }
@@ -213,6 +217,7 @@ impl Default for Events {
             overrun_resync_secs: Some(30),
             reliable: false,
             set_events_sysctl: true,
+            iteration_limit: 100,
         }
     }
 }

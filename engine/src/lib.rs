@@ -5,4 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod command;
 pub mod config;
+pub mod console;
+pub mod log;
+pub mod snapshot;

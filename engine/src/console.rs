@@ -1,0 +1,11 @@
+//! How a snapshot of the engine's figures becomes the text that a client prints.
+
+use crate::command::StatKind;
+use crate::snapshot::Snapshot;
+
+/// Writes figures as text.
+pub trait Console: Send {
+    /// Appends the answer to a request for `kind` to `out`. Appends nothing for what this node
+    /// does not do, such as the resend queue of an unacknowledged protocol.
+    fn statistics(&self, kind: StatKind, snapshot: &Snapshot, out: &mut Vec<u8>);
+}

@@ -1,0 +1,61 @@
+//! How the engine tells what happens, without knowing where the lines go.
+
+use std::fmt;
+
+/// How serious a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Says what is normal.
+    Info,
+    /// Says what an operator wants to know.
+    Notice,
+    /// Something did not work; the daemon goes on.
+    Warning,
+    /// Something that was asked for failed.
+    Error,
+}
+
+/// Takes lines. Never blocks: an implementation drops and counts what it has no room for.
+///
+/// Formatting allocates, so nothing is logged per event; what may repeat is logged once per burst.
+pub trait Log: Send + Sync {
+    /// Takes one line, without a line feed at its end.
+    fn log(&self, level: Level, line: fmt::Arguments<'_>);
+
+    /// Takes a line of level [`Level::Info`].
+    fn info(&self, line: fmt::Arguments<'_>) {
+        self.log(Level::Info, line);
+    }
+
+    /// Takes a line of level [`Level::Notice`].
+    fn notice(&self, line: fmt::Arguments<'_>) {
+        self.log(Level::Notice, line);
+    }
+
+    /// Takes a line of level [`Level::Warning`].
+    fn warning(&self, line: fmt::Arguments<'_>) {
+        self.log(Level::Warning, line);
+    }
+
+    /// Takes a line of level [`Level::Error`].
+    fn error(&self, line: fmt::Arguments<'_>) {
+        self.log(Level::Error, line);
+    }
+
+    /// Opens the log file again after it was moved away; called on SIGHUP.
+    fn reopen(&self) {}
+
+    /// The copy for lines about single entries in the system log has another level than their
+    /// neighbours; `line` is the entry as a dump prints it.
+    fn entry(&self, line: fmt::Arguments<'_>) {
+        self.log(Level::Error, line);
+    }
+}
+
+/// Forgets every line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Log for Silent {
+    fn log(&self, _level: Level, _line: fmt::Arguments<'_>) {}
+}
