@@ -1,1 +1,16 @@
-//! (filled in the commits that follow)
+//! Harness for the tests that need real kernels and real peers: network namespaces, daemons of
+//! either make in them, tables to compare, traffic to send.
+//!
+//! Everything is named after the process that made it and is removed when its owner is dropped,
+//! also by a panic; what a killed process left is swept by the next one. So any number of test
+//! runs work beside each other on one machine.
+
+#![forbid(unsafe_code)]
+
+pub mod cond;
+pub mod limits;
+pub mod netns;
+pub mod peer;
+pub mod privilege;
+pub mod proc;
+pub mod table;
