@@ -83,6 +83,12 @@ impl Present {
         self.0 & other.0 != 0
     }
 
+    /// These members and those of `other`.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Adds the members of `other`.
     pub const fn insert(&mut self, other: Self) {
         self.0 |= other.0;

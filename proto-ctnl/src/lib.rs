@@ -10,6 +10,7 @@
 mod expect;
 mod flow;
 mod name;
+pub mod render;
 mod shard;
 mod status;
 mod tuple;
