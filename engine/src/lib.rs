@@ -8,5 +8,6 @@
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod filter;
 pub mod log;
 pub mod snapshot;
