@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bpf;
 mod expect;
 mod flow;
 mod name;

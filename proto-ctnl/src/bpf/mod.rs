@@ -1,0 +1,28 @@
+//! BPF programs that sort the kernel's event stream by shard, as instruction values.
+//!
+//! Two programs compute the hash of [`crate::shard_hash`] on a conntrack event as it lies in the
+//! socket buffer:
+//!
+//! * [`ring_program`], an eBPF socket filter. It copies the event into the BPF ring buffer of its
+//!   shard and ends the socket buffer there, so that reading costs no system call. What it does
+//!   not recognise it leaves to the socket.
+//! * [`steering_filter`], a classic filter for one socket per shard. It keeps the events of its
+//!   shard and drops the others. It needs no privilege beyond the socket's.
+//!
+//! Both rely on the order in which the kernel writes a tuple; the first checks it. Nothing here
+//! loads a program: that takes a system call.
+
+mod classic;
+mod ebpf;
+#[cfg(test)]
+mod interpret;
+mod layout;
+mod ring;
+mod steering;
+#[cfg(test)]
+mod tests;
+
+pub use classic::SockFilter;
+pub use ebpf::Insn;
+pub use ring::{CONTROL_BYTES_PER_SHARD, EVENT_MAX, EVENT_MIN, ring_program};
+pub use steering::steering_filter;
