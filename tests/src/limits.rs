@@ -3,10 +3,12 @@
 //! Each holder leaves a file with what it needs and keeps it locked, so a holder that was killed
 //! is told from a living one. Nobody lowers the limit but the last holder, who restores it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
 
 const DIRECTORY: &str = "/run/lock/shardtrack-limits";
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -38,7 +40,7 @@ impl TableSize {
         let path = Path::new(DIRECTORY).join(format!("need-{}-{count}", std::process::id()));
         fs::write(&path, flows.to_string())?;
         let alive = File::open(&path)?;
-        alive.lock()?;
+        flock(&alive, FlockOperation::LockExclusive)?;
         let held = Self { path, _alive: alive };
         if read_number(Path::new(LIMIT))? < flows {
             fs::write(LIMIT, flows.to_string())?;
@@ -68,7 +70,7 @@ impl Drop for TableSize {
 fn lock_master() -> io::Result<File> {
     let path = Path::new(DIRECTORY).join(MASTER);
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    file.lock()?;
+    flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
 }
 
@@ -80,9 +82,11 @@ fn living_holders() -> io::Result<usize> {
         if !entry.file_name().to_string_lossy().starts_with("need-") {
             continue;
         }
-        match File::open(entry.path())?.try_lock() {
-            Err(TryLockError::WouldBlock) => living += 1,
-            Ok(()) | Err(TryLockError::Error(_)) => fs::remove_file(entry.path())?,
+        let file = File::open(entry.path())?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            fs::remove_file(entry.path())?;
+        } else {
+            living += 1;
         }
     }
     Ok(living)

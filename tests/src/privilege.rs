@@ -50,6 +50,29 @@ pub fn granted(path: &str) -> bool {
     false
 }
 
+/// For programs: goes on if it may make network namespaces, starts itself again in namespaces of
+/// its own if only that is allowed (and ends with that one's status), or says `false`.
+pub fn enter() -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        prepare_inside();
+        return true;
+    }
+    if is_root() {
+        return true;
+    }
+    if !own_namespaces_allowed() {
+        return false;
+    }
+    let exe = std::env::current_exe().expect("a running program has a path");
+    let status = Command::new("unshare")
+        .args(["-Urnm", "--"])
+        .arg(exe)
+        .args(std::env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .status();
+    std::process::exit(status.ok().and_then(|s| s.code()).unwrap_or(1))
+}
+
 /// Whether this process is root in the namespaces that the machine was started with, or in a
 /// container that gives it the network.
 pub fn is_root() -> bool {
