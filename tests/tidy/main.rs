@@ -1,1 +1,165 @@
-//! Placeholder.
+//! Rules of the house that no compiler checks.
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// No file is longer than this; one idea fits.
+    const MAX_LINES: usize = 800;
+
+    fn root() -> PathBuf {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        manifest.parent().expect("the crate is in the workspace").to_owned()
+    }
+
+    /// Files below `directory` that end in `suffix`, without what builds leave.
+    fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut open = vec![directory.to_owned()];
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap()) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with('.') || name == "target" {
+                    continue;
+                }
+                if entry.file_type().unwrap().is_dir() {
+                    open.push(entry.path());
+                } else if name.ends_with(suffix) {
+                    found.push(entry.path());
+                }
+            }
+        }
+        found.sort();
+        assert!(!found.is_empty(), "no {suffix} below {}", directory.display());
+        found
+    }
+
+    /// Asserts that no file breaks a rule; `broken` says how.
+    fn check(files: &[PathBuf], broken: impl Fn(&Path, &str) -> Vec<String>) {
+        let mut complaints = Vec::new();
+        for file in files {
+            let text = fs::read_to_string(file).unwrap();
+            let name = file.strip_prefix(root()).unwrap();
+            for complaint in broken(name, &text) {
+                complaints.push(format!("{}: {complaint}", name.display()));
+            }
+        }
+        assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+    }
+
+    #[test]
+    fn every_file_says_what_it_is() {
+        check(&files(&root(), ".rs"), |_, text| {
+            let first = text.lines().find(|line| !line.starts_with("#!")).unwrap_or("");
+            if first.starts_with("//!") { vec![] } else { vec!["does not begin with //!".into()] }
+        });
+    }
+
+    #[test]
+    fn no_file_holds_two_ideas() {
+        check(&files(&root(), ".rs"), |_, text| {
+            let lines = text.lines().count();
+            if lines < MAX_LINES { vec![] } else { vec![format!("{lines} lines")] }
+        });
+    }
+
+    #[test]
+    fn nothing_is_left_undone() {
+        // Parted so that this file is no hit.
+        let words = [
+            concat!("to", "do!("),
+            concat!("unimple", "mented!("),
+            concat!("db", "g!("),
+            concat!("TO", "DO"),
+            concat!("FIX", "ME"),
+            concat!("XX", "X:"),
+        ];
+        check(&files(&root(), ".rs"), |_, text| {
+            let lines = text.lines().enumerate();
+            lines
+                .filter_map(|(number, line)| {
+                    let word = words.iter().find(|word| line.contains(**word))?;
+                    Some(format!("line {}: {word}", number + 1))
+                })
+                .collect()
+        });
+    }
+
+    #[test]
+    fn unsafe_code_stands_in_io_and_says_why() {
+        let keyword = concat!("un", "safe");
+        let opening = [format!("{keyword} {{"), format!("{keyword} impl"), format!("{keyword} fn")];
+        check(&files(&root(), ".rs"), |name, text| {
+            let mut complaints = Vec::new();
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                let code = line.split("//").next().unwrap_or("");
+                if !opening.iter().any(|word| code.contains(word.as_str())) {
+                    continue;
+                }
+                if !name.starts_with("io") {
+                    complaints.push(format!("line {}: {keyword} outside io", number + 1));
+                } else if !reason_above(&lines, number) {
+                    complaints.push(format!("line {}: no SAFETY reason", number + 1));
+                }
+            }
+            complaints
+        });
+    }
+
+    /// Whether a SAFETY comment stands on the line or in the few above it.
+    fn reason_above(lines: &[&str], number: usize) -> bool {
+        let from = number.saturating_sub(8);
+        lines[from..=number].iter().any(|l| l.contains("SAFETY:") || l.contains("# Safety"))
+    }
+
+    #[test]
+    fn crates_forbid_unsafe_code() {
+        let mut roots = 0;
+        for name in ["lib.rs", "main.rs"] {
+            for file in files(&root(), name) {
+                let relative = file.strip_prefix(root()).unwrap();
+                let is_root = file.parent().is_some_and(|p| p.ends_with("src"));
+                if !is_root || relative.starts_with("io") {
+                    continue;
+                }
+                roots += 1;
+                let text = fs::read_to_string(&file).unwrap();
+                assert!(
+                    text.contains("#![forbid(unsafe_code)]"),
+                    "{} does not forbid unsafe code",
+                    relative.display()
+                );
+            }
+        }
+        assert!(roots >= 5, "only {roots} crate roots found");
+    }
+
+    #[test]
+    fn protocol_crates_touch_no_system() {
+        for crate_name in ["proto-ctnl", "proto-sync"] {
+            check(&files(&root().join(crate_name).join("src"), ".rs"), |_, text| {
+                let code = text.split("#[cfg(test)]").next().unwrap_or("");
+                ["std::net::Udp", "std::fs", "std::thread", "Instant::now", "SystemTime::now"]
+                    .iter()
+                    .filter(|word| code.contains(**word))
+                    .map(|word| format!("uses {word}"))
+                    .collect()
+            });
+        }
+    }
+
+    #[test]
+    fn dependencies_are_versioned_once() {
+        check(&files(&root(), "Cargo.toml"), |name, text| {
+            if name == Path::new("Cargo.toml") || name.starts_with("tests/fuzz") {
+                return vec![];
+            }
+            text.lines()
+                .filter(|line| line.contains("version = \""))
+                .map(|line| format!("has its own version: {line}"))
+                .collect()
+        });
+    }
+}
