@@ -1,0 +1,42 @@
+//! The configuration language.
+//!
+//! `lexer` cuts a file into words, `parser` and its neighbours give them their meaning in the
+//! order of the file, [`settings::Settings`] is everything that was said, and `convert` makes of
+//! it what the engine takes, or refuses what the engine cannot do.
+
+pub mod address;
+pub mod convert;
+pub mod diagnostic;
+pub mod environment;
+pub mod filter;
+pub mod helper;
+pub mod lexer;
+pub mod own;
+pub mod parser;
+pub mod settings;
+pub mod shape;
+pub mod sync;
+pub mod token;
+
+use diagnostic::Diagnostic;
+use environment::Environment;
+use settings::Settings;
+
+/// What a file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The settings; nothing if the last diagnostic is an error.
+    pub settings: Option<Settings>,
+    /// Warnings, and the error that ended the reading.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads the bytes of a file.
+pub fn read(file: &[u8], environment: &dyn Environment) -> Reading {
+    let mut parser = parser::Parser::new(file, environment);
+    let settings = match parser.file() {
+        Ok(()) => Some(parser.settings),
+        Err(parser::Stop) => None,
+    };
+    Reading { settings, diagnostics: parser.diagnostics }
+}

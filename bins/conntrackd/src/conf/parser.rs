@@ -1,0 +1,346 @@
+//! Reads a file: the general section, and what all sections share.
+//!
+//! What an item means is done when it was read, so that warnings come in the order of the file
+//! and a wrong value ends the reading before a syntax error behind it is seen.
+
+use super::diagnostic::Diagnostic;
+use super::environment::Environment;
+use super::helper::StackItem;
+use super::lexer::Lexer;
+use super::settings::{At, Facility, LOG_FILE, Scheduler, Settings, path};
+use super::token::{Class, Token};
+
+/// The reading ended with an error, which is the last of the diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop;
+
+/// What every reading function gives.
+pub type Parse<T = ()> = Result<T, Stop>;
+
+/// Longest path of a log or lock file in bytes.
+const FILE_PATH_MAX: usize = 256;
+/// Longest path of the control socket in bytes.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The state of a reading.
+pub struct Parser<'a> {
+    lexer: Lexer<'a>,
+    /// A word that was looked at and not taken.
+    peeked: Option<Token<'a>>,
+    /// What is known of the machine.
+    pub environment: &'a dyn Environment,
+    /// What was said so far.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What was read so far.
+    pub settings: Settings,
+    /// IPv4 networks of all filters as they were written, to find repeated ones.
+    pub networks: Vec<(std::net::Ipv4Addr, u32)>,
+    /// Settings of helpers that no `Type` has used yet.
+    pub helper_stack: Vec<StackItem>,
+}
+
+impl<'a> Parser<'a> {
+    /// Starts at the beginning of `file`.
+    pub fn new(file: &'a [u8], environment: &'a dyn Environment) -> Self {
+        Self {
+            lexer: Lexer::new(file),
+            peeked: None,
+            environment,
+            diagnostics: Vec::new(),
+            settings: Settings::default(),
+            networks: Vec::new(),
+            helper_stack: Vec::new(),
+        }
+    }
+
+    /// Reads the whole file.
+    pub fn file(&mut self) -> Parse {
+        let mut sync_seen = false;
+        let mut stats_seen = false;
+        loop {
+            let token = self.next();
+            match token.reserved() {
+                "General" => self.block(Self::general_item)?,
+                "Sync" => {
+                    self.sync_section()?;
+                    sync_seen = true;
+                    self.refuse_both(stats_seen)?;
+                }
+                "Stats" => {
+                    self.stats_section(token.line)?;
+                    stats_seen = true;
+                    self.refuse_both(sync_seen)?;
+                }
+                "Helper" => self.block(Self::helper_section_item)?,
+                _ if token.class == Class::End => break,
+                _ if token.class == Class::Word && token.text == b"Engine" => {
+                    self.block(Self::engine_item)?;
+                }
+                _ => return self.unexpected(token),
+            }
+        }
+        self.check_commit_timeout();
+        Ok(())
+    }
+
+    fn refuse_both(&mut self, other_seen: bool) -> Parse {
+        if other_seen {
+            return self.fail("cannot use both `Stats' and `Sync' clauses in conntrackd.conf");
+        }
+        Ok(())
+    }
+
+    /// A fixed timeout for commits makes no sense if nothing is ever committed.
+    fn check_commit_timeout(&mut self) {
+        let Some(sync) = &mut self.settings.sync else {
+            return;
+        };
+        if sync.commit_secs != 0 && sync.disable_external_cache {
+            sync.commit_secs = 0;
+            self.warn(
+                "`CommitTimeout' can't be combined with `DisableExternalCache', \
+                 ignoring this option. Fix your configuration file.",
+            );
+        }
+    }
+
+    fn general_item(&mut self, token: Token<'a>) -> Parse {
+        match token.reserved() {
+            "HashSize" => self.settings.hash_size = self.number_or(65_536)?,
+            "HashLimit" => self.settings.hash_limit = self.number_or(262_144)?,
+            "LogFile" => {
+                if let Some(file) = self.log_file(LOG_FILE, "LogFile")? {
+                    self.settings.log_file = Some(path(file));
+                }
+            }
+            "Syslog" => {
+                let other = self.settings.stats.as_ref().and_then(|stats| stats.value.syslog);
+                let now = self.settings.syslog;
+                self.settings.syslog = self.syslog(now, other, "")?;
+            }
+            "LockFile" => {
+                let file = self.path()?;
+                if file.len() > FILE_PATH_MAX {
+                    return self.fail("LockFile path is longer than 256 characters");
+                }
+                self.settings.lock_file = path(file);
+            }
+            "UNIX" => self.block(Self::unix_item)?,
+            "NetlinkBufferSize" | "SocketBufferSize" => {
+                self.settings.buffer_bytes = self.number()?;
+            }
+            "NetlinkBufferSizeMaxGrowth"
+            | "SocketBufferSizeMaxGrowth"
+            | "SocketBufferSizeMaxGrown" => self.settings.buffer_max_bytes = self.number()?,
+            "NetlinkOverrunResync" => self.settings.overrun_resync_secs = self.overrun_resync()?,
+            "NetlinkEventsReliable" => self.settings.reliable = self.bool()?,
+            "EventIterationLimit" => self.settings.iteration_limit = self.number_or(100)?,
+            "PollSecs" => {
+                let value = self.number()?;
+                if value == 0 {
+                    return self.fail("`PollSecs' clause must be > 0");
+                }
+                self.settings.poll_secs = Some(At { value, line: token.line });
+            }
+            "Nice" => {
+                self.expect(Class::Signed)?;
+                self.warn(
+                    "deprecated nice configuration, ignoring. The nice value can be set \
+                     externally with nice(1) and renice(1).",
+                );
+            }
+            "Scheduler" => self.block(Self::scheduler_item)?,
+            "Systemd" => self.settings.systemd = self.bool()?,
+            "Filter" => self.filter()?,
+            _ => return self.unexpected(token),
+        }
+        Ok(())
+    }
+
+    fn unix_item(&mut self, token: Token<'a>) -> Parse {
+        match token.reserved() {
+            "Path" => {
+                let file = self.path()?;
+                if file.len() > SOCKET_PATH_MAX {
+                    return self.fail("Path is longer than 107 characters");
+                }
+                self.settings.control_path = Some(path(file));
+            }
+            "Backlog" => {
+                self.number()?;
+                self.warn("deprecated unix backlog configuration, ignoring.");
+            }
+            _ => return self.unexpected(token),
+        }
+        Ok(())
+    }
+
+    fn scheduler_item(&mut self, token: Token<'a>) -> Parse {
+        match token.reserved() {
+            "Type" => {
+                let word = self.word()?;
+                self.settings.scheduler = match word.to_ascii_lowercase().as_str() {
+                    "rr" => Some(Scheduler::RoundRobin),
+                    "fifo" => Some(Scheduler::Fifo),
+                    _ => return self.fail(format!("unknown scheduler `{word}'")),
+                };
+            }
+            "Priority" => {
+                self.settings.priority = self.number()?;
+                if self.settings.priority > 99 {
+                    return self.fail("`Priority' must be [0, 99]\n");
+                }
+            }
+            _ => return self.unexpected(token),
+        }
+        Ok(())
+    }
+
+    fn overrun_resync(&mut self) -> Parse<Option<u32>> {
+        let token = self.next();
+        match token.class {
+            Class::Bool(true) | Class::Number(0) => Ok(Some(30)),
+            Class::Bool(false) => Ok(None),
+            Class::Number(secs) => Ok(Some(secs)),
+            _ => self.unexpected(token),
+        }
+    }
+
+    /// The value of a `LogFile`; nothing if it is `off`, which changes nothing.
+    pub fn log_file(&mut self, default: &'static str, name: &str) -> Parse<Option<&'a [u8]>> {
+        let token = self.next();
+        match token.class {
+            Class::Bool(on) => Ok(on.then_some(default.as_bytes())),
+            Class::Path if token.text.len() > FILE_PATH_MAX => {
+                self.fail(format!("{name} path is longer than 256 characters"))
+            }
+            Class::Path => Ok(Some(token.text)),
+            _ => self.unexpected(token),
+        }
+    }
+
+    /// The value of a `Syslog` whose section has `now` and the other section `other`.
+    pub fn syslog(
+        &mut self,
+        now: Option<Facility>,
+        other: Option<Facility>,
+        stop: &str,
+    ) -> Parse<Option<Facility>> {
+        let token = self.next();
+        match token.class {
+            Class::Bool(on) => Ok(on.then_some(Facility::DAEMON)),
+            Class::Word => {
+                let name = token.string();
+                let Some(facility) = Facility::named(&name) else {
+                    self.warn(format!("'{name}' is not a known syslog facility, ignoring{stop}"));
+                    return Ok(now);
+                };
+                if other.is_some_and(|other| other != facility) {
+                    self.warn("conflicting Syslog facility values, defaulting to General");
+                }
+                Ok(Some(facility))
+            }
+            _ => self.unexpected(token),
+        }
+    }
+
+    /// The next word of the file.
+    pub fn next(&mut self) -> Token<'a> {
+        match self.peeked.take() {
+            Some(token) => token,
+            None => self.lexer.next(&mut self.diagnostics),
+        }
+    }
+
+    /// The next word of the file, which stays there.
+    pub fn peek(&mut self) -> Token<'a> {
+        let token = self.next();
+        self.peeked = Some(token);
+        token
+    }
+
+    /// An opening brace, items, a closing brace; `item` is called with the first word of each.
+    pub fn block(&mut self, item: impl FnMut(&mut Self, Token<'a>) -> Parse) -> Parse {
+        self.expect(Class::Symbol(b'{'))?;
+        self.items(item)
+    }
+
+    /// Items up to a closing brace.
+    pub fn items(&mut self, mut item: impl FnMut(&mut Self, Token<'a>) -> Parse) -> Parse {
+        loop {
+            let token = self.next();
+            if token.class == Class::Symbol(b'}') {
+                return Ok(());
+            }
+            item(self, token)?;
+        }
+    }
+
+    /// A word of exactly this class.
+    pub fn expect(&mut self, class: Class) -> Parse<Token<'a>> {
+        let token = self.next();
+        if token.class == class { Ok(token) } else { self.unexpected(token) }
+    }
+
+    /// A number.
+    pub fn number(&mut self) -> Parse<u32> {
+        let token = self.next();
+        match token.class {
+            Class::Number(value) => Ok(value),
+            _ => self.unexpected(token),
+        }
+    }
+
+    /// A number, 0 standing for `default`.
+    pub fn number_or(&mut self, default: u32) -> Parse<u32> {
+        Ok(match self.number()? {
+            0 => default,
+            value => value,
+        })
+    }
+
+    /// A yes or no.
+    pub fn bool(&mut self) -> Parse<bool> {
+        let token = self.next();
+        match token.class {
+            Class::Bool(value) => Ok(value),
+            _ => self.unexpected(token),
+        }
+    }
+
+    /// A word that is not reserved.
+    pub fn word(&mut self) -> Parse<String> {
+        Ok(self.expect(Class::Word)?.string())
+    }
+
+    /// What looks like an address.
+    pub fn address(&mut self) -> Parse<String> {
+        Ok(self.expect(Class::Address)?.string())
+    }
+
+    fn path(&mut self) -> Parse<&'a [u8]> {
+        Ok(self.expect(Class::Path)?.text)
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, text: impl Into<Vec<u8>>) {
+        self.diagnostics.push(Diagnostic::warning(text));
+    }
+
+    /// Ends the reading.
+    pub fn fail<T>(&mut self, text: impl Into<Vec<u8>>) -> Parse<T> {
+        self.diagnostics.push(Diagnostic::error(text));
+        Err(Stop)
+    }
+
+    /// Ends the reading at a word that cannot stand where it does.
+    pub fn unexpected<T>(&mut self, token: Token<'a>) -> Parse<T> {
+        // The original prints the symbol as a C string.
+        let symbol = token.text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut text =
+            format!("parsing config file in line ({}), symbol '", token.line).into_bytes();
+        text.extend_from_slice(symbol);
+        text.extend_from_slice(b"': syntax error");
+        self.fail(text)
+    }
+}
