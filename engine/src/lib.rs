@@ -5,9 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+mod addr6;
+mod bitmap;
+pub mod cache;
+mod changes;
 pub mod command;
 pub mod config;
 pub mod console;
+mod counters;
+mod entry;
+mod epoch;
 pub mod filter;
+mod index;
 pub mod log;
+mod side;
+mod slab;
 pub mod snapshot;

@@ -1,0 +1,402 @@
+//! The flows of one shard, as the kernel or a peer reported them.
+//!
+//! A cache belongs to one thread and has no lock. Entries are of one size and never move; a
+//! [`FlowIndex`] stays valid as long as its flow is stored, and every method takes one that is
+//! not, from a late acknowledgement say, and does nothing. Once a cache has held as many flows as
+//! it is going to, nothing here allocates.
+//!
+//! What is to be sent about flows is kept in the entries too, see [`crate::changes`]; re-reading
+//! the kernel's table is in [`crate::epoch`].
+
+use proto_ctnl::{Flow, Present, Status, Tuple};
+
+pub use crate::changes::{BulkStep, Change, Killed, State};
+pub use crate::counters::CacheCounters;
+pub use crate::entry::Role;
+pub use crate::epoch::Dumped;
+
+use crate::bitmap::Bitmap;
+use crate::changes::{Record, Tracked};
+use crate::entry::{Entry, Extras};
+use crate::epoch::Tombstones;
+use crate::index::{Index, Key};
+
+/// Flows for whose bookkeeping memory is set aside at the start, however high the limit is.
+const EXPECTED_MAX: u32 = 1 << 22;
+
+/// The place of a flow in its cache. Places are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowIndex(u32);
+
+impl FlowIndex {
+    /// The first place, where iteration begins.
+    pub const FIRST: Self = Self(0);
+
+    /// The number that [`FlowIndex::raw`] gave.
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The place as a number; below 2^31.
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// The place after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// Size and kind of a cache.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    /// Most flows, dead ones included; at most 2^31.
+    pub limit: u32,
+    /// Whose flows.
+    pub role: Role,
+    /// Keys of the hash function; drawn at random unless given.
+    pub seed: Option<u64>,
+}
+
+/// Where a flow was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place.
+    pub index: FlowIndex,
+    /// Whether it was there before, and not dead.
+    pub existed: bool,
+}
+
+/// The cache holds as many flows as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheFull;
+
+impl core::fmt::Display for CacheFull {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("no space left in cache")
+    }
+}
+
+impl core::error::Error for CacheFull {}
+
+/// What a cache knows about a flow beside the flow. Times are those the caller gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Seconds since the start of the engine at which the flow was created here.
+    pub created: u32,
+    /// Seconds since the start of the engine at which it was written last.
+    pub updated: u32,
+    /// Where it is in its life.
+    pub state: State,
+    /// Number of the last sending, 0 if there was none.
+    pub pos: u32,
+    /// Whether it waits to be sent.
+    pub pending: bool,
+    /// Whether it waits for an acknowledgement.
+    pub unacked: bool,
+    /// Whether only a dump of the kernel's table ever showed it.
+    pub silent: bool,
+}
+
+/// The flows of one shard.
+#[derive(Debug)]
+pub struct Cache {
+    pub(crate) table: Tracked<Entry, 12>,
+    pub(crate) extras: Extras,
+    pub(crate) index: Index,
+    pub(crate) silent: Bitmap,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) epoch: bool,
+    limit: u32,
+    role: Role,
+    pub(crate) counters: CacheCounters,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(config: CacheConfig) -> Self {
+        let limit = config.limit.min(1 << 31);
+        let expected = limit.min(EXPECTED_MAX);
+        Self {
+            table: Tracked::new(expected),
+            extras: Extras::new(),
+            index: Index::new(limit, config.seed),
+            silent: Bitmap::default(),
+            tombstones: Tombstones::default(),
+            epoch: false,
+            limit,
+            role: config.role,
+            counters: CacheCounters::default(),
+        }
+    }
+
+    /// Whose flows these are.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Most flows.
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Flows, dead ones included.
+    pub const fn len(&self) -> u32 {
+        self.table.len()
+    }
+
+    /// Whether there is no flow, not even a dead one.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Flows that are not dead.
+    pub const fn alive_len(&self) -> u32 {
+        self.table.alive_len()
+    }
+
+    /// What was counted so far.
+    pub const fn counters(&self) -> CacheCounters {
+        let mut counters = self.counters;
+        counters.coalesced = self.table.coalesced();
+        counters.pending_max = self.table.pending_max();
+        counters.unacked_max = self.table.unacked_max();
+        counters
+    }
+
+    /// Octets taken from the allocator, touched or not.
+    pub fn allocated(&self) -> usize {
+        self.table.allocated()
+            + self.extras.pairs.allocated()
+            + self.extras.sides.allocated()
+            + self.index.allocated()
+            + self.silent.allocated()
+            + self.tombstones.allocated()
+    }
+
+    /// The flow of this original tuple and zone, unless it is dead.
+    pub fn find(&self, orig: &Tuple, zone: u16) -> Option<FlowIndex> {
+        self.find_any(orig, zone).filter(|i| !self.table.is_dead(i.0))
+    }
+
+    /// The flow of this original tuple and zone, dead or not.
+    pub fn find_any(&self, orig: &Tuple, zone: u16) -> Option<FlowIndex> {
+        let key = Key::new(orig, zone);
+        self.find_key(&key, self.index.hash(&key)).map(FlowIndex)
+    }
+
+    pub(crate) fn find_key(&self, key: &Key, hash: u32) -> Option<u32> {
+        let pairs = &self.extras.pairs;
+        self.index.find(hash, |slot| {
+            let entry = self.table.at(slot);
+            entry.head().hash == hash && entry.is(key, pairs)
+        })
+    }
+
+    /// Whether a flow that is not dead stands there.
+    pub fn contains(&self, index: FlowIndex) -> bool {
+        self.table.exists(index.0) && !self.table.is_dead(index.0)
+    }
+
+    /// The first flow in the order of places, from `cursor` on, that is not dead. Flows that come
+    /// and go meanwhile do not disturb the order.
+    pub fn next_from(&self, cursor: FlowIndex) -> Option<FlowIndex> {
+        self.table.next_alive(cursor.0).map(FlowIndex)
+    }
+
+    /// Stores a flow as it is: what the stored one had and this has not is gone. Dead or new, the
+    /// stored one is now NEW. `flow` must have its original tuple.
+    ///
+    /// This is for a NEW event or message: the flow counts as one that no peer knows until it is
+    /// sent. What a dump shows goes through [`Cache::merge_dump`].
+    ///
+    /// # Errors
+    /// [`CacheFull`], and nothing changed but counters.
+    pub fn replace(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
+        let key = key_of(flow);
+        let wide = self.index.wide_hash(&key);
+        self.tombstones.forget(wide);
+        let hash = Index::short(wide);
+        let Some(slot) = self.find_key(&key, hash) else {
+            return self.create(&key, hash, flow, now, true);
+        };
+        Ok(self.rewrite(slot, flow, now))
+    }
+
+    /// Stores what a flow has and keeps what it has not; a flow that was there before becomes
+    /// ALIVE. One that was not is created as NEW; so is a dead one, of which nothing is kept.
+    /// `flow` must have its original tuple.
+    ///
+    /// # Errors
+    /// [`CacheFull`], and nothing changed but counters.
+    pub fn merge(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
+        let key = key_of(flow);
+        let wide = self.index.wide_hash(&key);
+        self.tombstones.forget(wide);
+        let hash = Index::short(wide);
+        match self.find_key(&key, hash) {
+            None => self.create(&key, hash, flow, now, false),
+            Some(slot) if self.table.is_dead(slot) => Ok(self.rewrite(slot, flow, now)),
+            Some(slot) => {
+                self.silent.unset(slot);
+                Ok(self.update(slot, flow, now))
+            }
+        }
+    }
+
+    pub(crate) fn update(&mut self, slot: u32, flow: &Flow, now: u32) -> Stored {
+        let entry = self.table.at_mut(slot);
+        entry.store(flow, self.role, false, &mut self.extras);
+        entry.updated = now;
+        self.table.refresh(slot);
+        self.counters.updated += 1;
+        Stored { index: FlowIndex(slot), existed: true }
+    }
+
+    /// Puts a flow in the place of the one with its key.
+    pub(crate) fn rewrite(&mut self, slot: u32, flow: &Flow, now: u32) -> Stored {
+        let existed = !self.table.is_dead(slot);
+        self.counters.destroyed += u64::from(existed);
+        self.counters.revived += u64::from(!existed);
+        self.counters.created += 1;
+        self.table.renew(slot);
+        self.silent.unset(slot);
+        let entry = self.table.at_mut(slot);
+        entry.store(flow, self.role, true, &mut self.extras);
+        entry.created = now;
+        entry.updated = now;
+        Stored { index: FlowIndex(slot), existed }
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        key: &Key,
+        hash: u32,
+        flow: &Flow,
+        now: u32,
+        fresh: bool,
+    ) -> Result<Stored, CacheFull> {
+        if self.table.len() >= self.limit {
+            self.counters.create_failed += 1;
+            self.counters.no_space += 1;
+            return Err(CacheFull);
+        }
+        let mut entry = Entry::new(key, hash, fresh, &mut self.extras);
+        entry.store(flow, self.role, true, &mut self.extras);
+        entry.created = now;
+        entry.updated = now;
+        let slot = self.table.insert(entry);
+        let table = &self.table;
+        self.index.insert(hash, slot, |other| table.at(other).head().hash);
+        self.counters.created += 1;
+        Ok(Stored { index: FlowIndex(slot), existed: false })
+    }
+
+    /// Removes a flow at once, dead or not, without a word to anybody.
+    pub fn remove(&mut self, index: FlowIndex) {
+        let Some(entry) = self.table.get(index.0) else { return };
+        if self.tombstones.active() {
+            let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
+            self.tombstones.add(self.index.wide_hash(&key));
+        }
+        self.counters.destroyed += u64::from(!self.table.is_dead(index.0));
+        self.release(index.0);
+    }
+
+    /// Frees a slot that holds a flow, and all it has elsewhere.
+    pub(crate) fn release(&mut self, slot: u32) {
+        let entry = *self.table.at(slot);
+        self.index.remove(entry.head().hash, slot);
+        self.extras.free(&entry);
+        self.silent.unset(slot);
+        self.table.release(slot);
+    }
+
+    /// Writes the flow into `flow`: presence and the members that are present; the others have no
+    /// meaning afterwards. Dead flows are read as well.
+    pub fn load(&self, index: FlowIndex, flow: &mut Flow) -> Option<Meta> {
+        let entry = self.table.get(index.0)?;
+        entry.load(flow, self.role, &self.extras);
+        Some(self.meta_of(index.0, entry))
+    }
+
+    /// What is known about the flow beside it.
+    pub fn meta(&self, index: FlowIndex) -> Option<Meta> {
+        self.table.get(index.0).map(|entry| self.meta_of(index.0, entry))
+    }
+
+    fn meta_of(&self, slot: u32, entry: &Entry) -> Meta {
+        let head = entry.head();
+        Meta {
+            created: entry.created,
+            updated: entry.updated,
+            state: head.state(),
+            pos: head.pos(),
+            pending: head.is_queued(),
+            unacked: head.is_unacked(),
+            silent: self.silent.has(slot),
+        }
+    }
+
+    /// Original tuple and zone of a flow.
+    pub fn key(&self, index: FlowIndex) -> Option<(Tuple, u16)> {
+        self.table.get(index.0).map(|e| (e.orig(&self.extras.pairs), e.zone()))
+    }
+
+    /// Which members of a flow are stored, without reading them.
+    pub fn present(&self, index: FlowIndex) -> Option<Present> {
+        self.table.get(index.0).map(Entry::present)
+    }
+
+    /// Status word of a flow; zeros if it is not stored.
+    pub fn status(&self, index: FlowIndex) -> Option<Status> {
+        self.table.get(index.0).map(Entry::status)
+    }
+
+    /// Removes every flow without a word to anybody, and ends a bulk send and an epoch. Takes
+    /// time for the octets of the index and none for the flows; the memory is kept. Late
+    /// acknowledgements of what was sent before have no effect.
+    pub fn clear(&mut self) {
+        self.counters.destroyed += u64::from(self.alive_len());
+        self.table.clear();
+        self.extras.clear();
+        self.index.clear();
+        self.silent.clear();
+        self.tombstones.end();
+        self.epoch = false;
+    }
+
+    /// Panics unless everything here agrees with everything else. For tests.
+    #[doc(hidden)]
+    pub fn verify(&self) {
+        self.table.verify();
+        assert_eq!(self.index.len(), self.len() as usize, "index and slots");
+        let (mut sides, mut contexts, mut pairs, mut silent) = (0, 0, 0, 0);
+        for slot in (0..self.table.capacity() as u32).filter(|&s| self.table.exists(s)) {
+            let entry = self.table.at(slot);
+            let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
+            let hash = self.index.hash(&key);
+            assert_eq!(hash, entry.head().hash, "hash of slot {slot}");
+            assert_eq!(self.find_key(&key, hash), Some(slot), "slot {slot} by its key");
+            let (side, context) = entry.has_side(&self.extras.sides);
+            sides += u32::from(side);
+            contexts += u32::from(context);
+            pairs += entry.pairs();
+            silent += u32::from(self.silent.has(slot));
+            assert!(!(self.table.is_dead(slot) && self.silent.has(slot)), "dead and audited");
+        }
+        self.extras.sides.verify(sides, contexts);
+        assert_eq!(self.extras.pairs.used(), pairs, "pairs in use");
+        let held = self.extras.pairs.count_free() + self.extras.pairs.used();
+        assert_eq!(held, self.extras.pairs.len(), "free pairs");
+        assert_eq!(self.silent.count(), silent, "silent flows");
+        assert!(self.len() <= self.limit, "more flows than the limit");
+    }
+}
+
+pub(crate) fn key_of(flow: &Flow) -> Key {
+    debug_assert!(flow.present.has(Present::ORIG), "a flow to be stored has its original tuple");
+    let zone = if flow.present.any(Present::ZONE) { flow.zone } else { 0 };
+    Key::new(&flow.orig, zone)
+}

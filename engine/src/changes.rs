@@ -1,0 +1,535 @@
+//! What is to be sent: a first-in first-out list through the records themselves.
+//!
+//! A changed object is queued once, however often it changes, and is encoded from its newest
+//! state when there is room. An object that was sent and is not yet acknowledged stands in a
+//! second list; an object is in at most one of the two, so both run through the same links. The
+//! kind of the message follows from the object's state when it is built, not from the event.
+//!
+//! [`Tracked`] holds the records and all this; the caches of flows and of expectations add their
+//! keys to it.
+
+use crate::bitmap::Bitmap;
+use crate::slab::{FreeLink, NIL, Slab};
+
+/// The kind of message that tells a peer about an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Never updated since it was created.
+    New,
+    /// Updated at least once.
+    Update,
+    /// Destroyed.
+    Delete,
+}
+
+/// Where an object is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Created and not updated since.
+    New,
+    /// Updated at least once.
+    Alive,
+    /// Destroyed, kept until the peer knows.
+    Dead,
+}
+
+/// What became of an object that was destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killed {
+    /// It is dead and queued; its slot is free once the message is sent or acknowledged.
+    Queued,
+    /// It is gone: no peer ever heard of it.
+    Removed,
+    /// It was dead already, or there is no such object.
+    Ignored,
+}
+
+/// State bits of [`Head::flags`].
+const STATE: u8 = 0b11;
+const ALIVE: u8 = 1;
+const DEAD: u8 = 2;
+/// In the list of what is to be sent.
+const QUEUED: u8 = 1 << 2;
+/// In the list of what was sent and not acknowledged.
+const UNACKED: u8 = 1 << 3;
+/// Created by an event and not sent since, so that no peer can know of it.
+const FRESH: u8 = 1 << 4;
+
+/// What every tracked record begins its bookkeeping with.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Head {
+    prev: u32,
+    next: u32,
+    /// Number of the last sending.
+    pos: u32,
+    /// Hash of the key.
+    pub(crate) hash: u32,
+    flags: u8,
+    /// Octets that alignment leaves over; the record's own.
+    pub(crate) aux: [u8; 3],
+}
+
+impl Head {
+    /// The head of a new object. `fresh`: no peer can know of it yet.
+    pub(crate) const fn new(hash: u32, fresh: bool) -> Self {
+        let flags = if fresh { FRESH } else { 0 };
+        Self { prev: NIL, next: NIL, pos: 0, hash, flags, aux: [0; 3] }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        match self.flags & STATE {
+            DEAD => State::Dead,
+            ALIVE => State::Alive,
+            _ => State::New,
+        }
+    }
+
+    const fn is_dead(&self) -> bool {
+        self.flags & STATE == DEAD
+    }
+
+    pub(crate) const fn is_queued(&self) -> bool {
+        self.flags & QUEUED != 0
+    }
+
+    pub(crate) const fn is_unacked(&self) -> bool {
+        self.flags & UNACKED != 0
+    }
+
+    /// Number of the last sending; 0 if there was none.
+    pub(crate) const fn pos(&self) -> u32 {
+        self.pos
+    }
+}
+
+/// A record with a [`Head`].
+pub(crate) trait Record: FreeLink {
+    fn head(&self) -> &Head;
+    fn head_mut(&mut self) -> &mut Head;
+}
+
+/// A list through the heads of records.
+#[derive(Debug)]
+struct List {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self { first: NIL, last: NIL, len: 0 };
+
+    fn push<T: Record, const S: u32>(&mut self, slab: &mut Slab<T, S>, index: u32) {
+        let last = self.last;
+        let head = slab.at_mut(index).head_mut();
+        head.prev = last;
+        head.next = NIL;
+        if last == NIL {
+            self.first = index;
+        } else {
+            slab.at_mut(last).head_mut().next = index;
+        }
+        self.last = index;
+        self.len += 1;
+    }
+
+    fn unlink<T: Record, const S: u32>(&mut self, slab: &mut Slab<T, S>, index: u32) {
+        let Head { prev, next, .. } = *slab.at(index).head();
+        if prev == NIL {
+            self.first = next;
+        } else {
+            slab.at_mut(prev).head_mut().next = next;
+        }
+        if next == NIL {
+            self.last = prev;
+        } else {
+            slab.at_mut(next).head_mut().prev = prev;
+        }
+        self.len -= 1;
+    }
+}
+
+/// How far a slice of a bulk send came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BulkStep {
+    /// Objects that the slice queued.
+    pub queued: u32,
+    /// Whether nothing is left of the bulk send.
+    pub done: bool,
+}
+
+/// Records, their slots, and what is to be sent about them.
+#[derive(Debug)]
+pub(crate) struct Tracked<T, const SHIFT: u32> {
+    slab: Slab<T, SHIFT>,
+    occupied: Bitmap,
+    alive: u32,
+    queue: List,
+    unacked: List,
+    next_pos: u32,
+    queue_max: u32,
+    unacked_max: u32,
+    coalesced: u64,
+    /// What a running bulk send has yet to queue.
+    bulk: Bitmap,
+    /// No member of `bulk` is below this.
+    bulk_from: u32,
+    /// What nothing confirmed since the running epoch began.
+    stale: Bitmap,
+    /// No member of `stale` is below this.
+    stale_from: u32,
+}
+
+impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
+    pub(crate) fn new(expected: u32) -> Self {
+        Self {
+            slab: Slab::new(expected),
+            occupied: Bitmap::new(expected),
+            alive: 0,
+            queue: List::EMPTY,
+            unacked: List::EMPTY,
+            next_pos: 1,
+            queue_max: 0,
+            unacked_max: 0,
+            coalesced: 0,
+            bulk: Bitmap::default(),
+            bulk_from: 0,
+            stale: Bitmap::default(),
+            stale_from: 0,
+        }
+    }
+
+    pub(crate) const fn len(&self) -> u32 {
+        self.slab.used()
+    }
+
+    pub(crate) const fn alive_len(&self) -> u32 {
+        self.alive
+    }
+
+    pub(crate) const fn pending_len(&self) -> u32 {
+        self.queue.len
+    }
+
+    pub(crate) const fn unacked_len(&self) -> u32 {
+        self.unacked.len
+    }
+
+    pub(crate) const fn pending_max(&self) -> u32 {
+        self.queue_max
+    }
+
+    pub(crate) const fn unacked_max(&self) -> u32 {
+        self.unacked_max
+    }
+
+    pub(crate) const fn coalesced(&self) -> u64 {
+        self.coalesced
+    }
+
+    /// Slots that exist, for sets of slots.
+    pub(crate) fn capacity(&self) -> usize {
+        self.slab.capacity()
+    }
+
+    pub(crate) fn allocated(&self) -> usize {
+        self.slab.allocated()
+            + self.occupied.allocated()
+            + self.bulk.allocated()
+            + self.stale.allocated()
+    }
+
+    /// Whether the slot holds a record.
+    pub(crate) fn exists(&self, index: u32) -> bool {
+        self.occupied.has(index)
+    }
+
+    /// The record of a slot, dead or not.
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        self.exists(index).then(|| self.slab.at(index))
+    }
+
+    /// The record of a slot that is known to hold one.
+    pub(crate) fn at(&self, index: u32) -> &T {
+        self.slab.at(index)
+    }
+
+    /// The record of a slot that is known to hold one.
+    pub(crate) fn at_mut(&mut self, index: u32) -> &mut T {
+        self.slab.at_mut(index)
+    }
+
+    pub(crate) fn is_dead(&self, index: u32) -> bool {
+        self.slab.at(index).head().is_dead()
+    }
+
+    /// The first record in slot order, from `from` on, that is not dead.
+    pub(crate) fn next_alive(&self, from: u32) -> Option<u32> {
+        let mut from = from;
+        loop {
+            let index = self.occupied.next(from)?;
+            if !self.is_dead(index) {
+                return Some(index);
+            }
+            from = index + 1;
+        }
+    }
+
+    pub(crate) fn insert(&mut self, record: T) -> u32 {
+        let index = self.slab.insert(record);
+        let capacity = self.slab.capacity();
+        self.occupied.grow(capacity);
+        self.occupied.set(index);
+        self.alive += 1;
+        index
+    }
+
+    /// The record begins a new life as NEW, in its slot and its place in a list.
+    pub(crate) fn renew(&mut self, index: u32) {
+        let head = self.slab.at_mut(index).head_mut();
+        self.alive += u32::from(head.is_dead());
+        head.flags &= !STATE;
+        self.stale.unset(index);
+    }
+
+    /// The record was updated.
+    pub(crate) fn refresh(&mut self, index: u32) {
+        let head = self.slab.at_mut(index).head_mut();
+        if !head.is_dead() {
+            head.flags = head.flags & !STATE | ALIVE;
+        }
+        self.stale.unset(index);
+    }
+
+    /// Takes the record out of its list and gives its slot back. It must exist.
+    pub(crate) fn release(&mut self, index: u32) {
+        self.leave_list(index);
+        self.alive -= u32::from(!self.is_dead(index));
+        self.occupied.unset(index);
+        self.bulk.unset(index);
+        self.stale.unset(index);
+        self.slab.remove(index);
+    }
+
+    /// Forgets everything but the numbering, so that late acknowledgements meet nothing.
+    pub(crate) fn clear(&mut self) {
+        self.slab.clear();
+        self.occupied.clear();
+        self.bulk.clear();
+        self.stale.clear();
+        self.alive = 0;
+        self.queue = List::EMPTY;
+        self.unacked = List::EMPTY;
+    }
+
+    fn leave_list(&mut self, index: u32) {
+        let head = self.slab.at_mut(index).head_mut();
+        let flags = head.flags;
+        head.flags &= !(QUEUED | UNACKED);
+        if flags & QUEUED != 0 {
+            self.queue.unlink(&mut self.slab, index);
+        } else if flags & UNACKED != 0 {
+            self.unacked.unlink(&mut self.slab, index);
+        }
+    }
+
+    /// Queues the record, at the end, unless it is queued already.
+    pub(crate) fn mark(&mut self, index: u32) {
+        if !self.exists(index) {
+            return;
+        }
+        if self.slab.at(index).head().is_queued() {
+            self.coalesced += 1;
+            return;
+        }
+        self.leave_list(index);
+        self.slab.at_mut(index).head_mut().flags |= QUEUED;
+        self.queue.push(&mut self.slab, index);
+        self.queue_max = self.queue_max.max(self.queue.len);
+    }
+
+    /// Marks the record dead and queues it. [`Killed::Removed`] leaves it to the caller to
+    /// release the record.
+    pub(crate) fn kill(&mut self, index: u32) -> Killed {
+        if !self.exists(index) || self.is_dead(index) {
+            return Killed::Ignored;
+        }
+        self.stale.unset(index);
+        let head = self.slab.at_mut(index).head_mut();
+        if head.flags & (FRESH | QUEUED) == FRESH | QUEUED {
+            return Killed::Removed;
+        }
+        head.flags = head.flags & !STATE | DEAD;
+        self.alive -= 1;
+        self.mark(index);
+        Killed::Queued
+    }
+
+    /// The record to be sent next.
+    pub(crate) fn front(&self) -> Option<(u32, Change)> {
+        let index = self.queue.first;
+        if index == NIL {
+            return None;
+        }
+        let change = match self.slab.at(index).head().state() {
+            State::New => Change::New,
+            State::Alive => Change::Update,
+            State::Dead => Change::Delete,
+        };
+        Some((index, change))
+    }
+
+    /// Takes the record out of the queue unsent. Gives whether it is now to be released.
+    pub(crate) fn skip(&mut self, index: u32) -> bool {
+        let queued = self.get(index).is_some_and(|r| r.head().is_queued());
+        if queued {
+            self.leave_list(index);
+        }
+        queued && self.is_dead(index)
+    }
+
+    /// The record was sent. Gives the number of the sending, and whether the record is now to be
+    /// released.
+    pub(crate) fn sent(&mut self, index: u32, keep: bool) -> (u32, bool) {
+        let pos = self.next_pos;
+        self.next_pos = pos.wrapping_add(1);
+        if !self.exists(index) {
+            return (pos, false);
+        }
+        self.leave_list(index);
+        self.bulk.unset(index);
+        let head = self.slab.at_mut(index).head_mut();
+        head.pos = pos;
+        head.flags &= !FRESH;
+        if keep {
+            head.flags |= UNACKED;
+            self.unacked.push(&mut self.slab, index);
+            self.unacked_max = self.unacked_max.max(self.unacked.len);
+        }
+        (pos, !keep && self.is_dead(index))
+    }
+
+    /// Whether sending `pos` is the record's last and is not acknowledged yet.
+    fn awaits(&self, index: u32, pos: u32) -> bool {
+        self.get(index).is_some_and(|r| r.head().is_unacked() && r.head().pos == pos)
+    }
+
+    /// The sending is off the sender's hands, acknowledged or given up. Gives whether the record
+    /// is now to be released.
+    pub(crate) fn settled(&mut self, index: u32, pos: u32) -> bool {
+        let current = self.awaits(index, pos);
+        if current {
+            self.leave_list(index);
+        }
+        current && self.is_dead(index)
+    }
+
+    /// The sending was lost: the record is queued again if nothing newer was sent or queued.
+    pub(crate) fn nacked(&mut self, index: u32, pos: u32) {
+        if self.awaits(index, pos) {
+            self.mark(index);
+        }
+    }
+
+    /// Begins to send everything, from the start if it was under way.
+    pub(crate) fn begin_bulk(&mut self) {
+        self.bulk.copy_from(&self.occupied);
+        self.bulk_from = 0;
+    }
+
+    pub(crate) const fn bulk_left(&self) -> u32 {
+        self.bulk.count()
+    }
+
+    /// Queues up to `budget` records of the bulk send.
+    pub(crate) fn bulk_step(&mut self, budget: u32) -> BulkStep {
+        let mut queued = 0;
+        while queued < budget {
+            let Some(index) = self.bulk.next(self.bulk_from) else { break };
+            self.bulk_from = index + 1;
+            self.bulk.unset(index);
+            let head = self.slab.at(index).head();
+            if !head.is_dead() && !head.is_queued() {
+                self.mark(index);
+                queued += 1;
+            }
+        }
+        BulkStep { queued, done: self.bulk.count() == 0 }
+    }
+
+    /// Holds every record stale until something confirms it.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.stale.copy_from(&self.occupied);
+        self.stale_from = 0;
+    }
+
+    pub(crate) fn end_epoch(&mut self) {
+        self.stale.clear();
+    }
+
+    pub(crate) fn is_stale(&self, index: u32) -> bool {
+        self.stale.has(index)
+    }
+
+    pub(crate) fn touch(&mut self, index: u32) {
+        self.stale.unset(index);
+    }
+
+    /// Takes one record that is stale and not dead.
+    pub(crate) fn take_stale(&mut self) -> Option<u32> {
+        loop {
+            let index = self.stale.next(self.stale_from)?;
+            self.stale_from = index + 1;
+            self.stale.unset(index);
+            if !self.is_dead(index) {
+                return Some(index);
+            }
+        }
+    }
+
+    /// Panics unless lists, sets and counts agree.
+    pub(crate) fn verify(&self) {
+        assert_eq!(self.occupied.count(), self.slab.used(), "slots in use");
+        assert_eq!(self.slab.count_free() + self.slab.used(), self.slab.len(), "free slots");
+        let mut alive = 0;
+        let mut flagged = [0; 2];
+        let mut from = 0;
+        while let Some(index) = self.occupied.next(from) {
+            let head = self.slab.at(index).head();
+            alive += u32::from(!head.is_dead());
+            flagged[0] += u32::from(head.is_queued());
+            flagged[1] += u32::from(head.is_unacked());
+            assert!(!(head.is_queued() && head.is_unacked()), "slot {index} is in two lists");
+            let listed = head.is_queued() || head.is_unacked();
+            assert!(!head.is_dead() || listed, "slot {index} is dead and nobody waits for it");
+            from = index + 1;
+        }
+        assert_eq!(alive, self.alive, "living records");
+        for (list, flag, flagged) in
+            [(&self.queue, QUEUED, flagged[0]), (&self.unacked, UNACKED, flagged[1])]
+        {
+            let mut prev = NIL;
+            let mut at = list.first;
+            let mut len = 0;
+            while at != NIL {
+                assert!(self.exists(at), "slot {at} is listed and free");
+                let head = self.slab.at(at).head();
+                assert!(head.flags & flag != 0, "slot {at} is in a list it does not know of");
+                assert_eq!(head.prev, prev, "slot {at}");
+                prev = at;
+                at = head.next;
+                len += 1;
+                assert!(len <= list.len, "a list is longer than it says");
+            }
+            assert_eq!((prev, len, flagged), (list.last, list.len, list.len), "list");
+        }
+        for set in [&self.bulk, &self.stale] {
+            let mut from = 0;
+            while let Some(index) = set.next(from) {
+                assert!(self.exists(index), "slot {index} is in a set and free");
+                from = index + 1;
+            }
+        }
+    }
+}

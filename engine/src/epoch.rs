@@ -1,0 +1,285 @@
+//! Changes of flows, and agreement with a dump of the kernel's table.
+//!
+//! While the table is read again, an *epoch*, events go on. An entry that an event or the dump
+//! confirmed is current, one that nothing confirmed until the end is stale: the kernel no longer
+//! has it. A message of the dump may be older than an event that was handled before it, so it
+//! neither overwrites what is current nor brings back what an event destroyed; for the latter the
+//! keys of what was destroyed are remembered, within a bound.
+
+use hashbrown::HashTable;
+use proto_ctnl::{Flow, Tuple};
+
+use crate::cache::{Cache, CacheFull, FlowIndex, Stored, key_of};
+use crate::changes::{BulkStep, Change, Killed};
+use crate::index::{Index, Key};
+
+/// Keys of destroyed flows that are remembered while an epoch runs.
+const TOMBSTONES_MAX: usize = 1 << 16;
+
+/// What a message of a dump led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dumped {
+    /// The flow was stored or updated.
+    Stored(Stored),
+    /// An event or an earlier message of the dump says more about it: nothing changed.
+    Current(FlowIndex),
+    /// An event destroyed the flow since the epoch began: nothing changed.
+    Destroyed,
+}
+
+/// Hashes of the keys of flows that were destroyed since an epoch began.
+///
+/// 64 bits of a hash with secret keys stand for the key.
+#[derive(Debug, Default)]
+pub(crate) struct Tombstones {
+    hashes: HashTable<u64>,
+    active: bool,
+    overflowed: bool,
+}
+
+impl Tombstones {
+    fn begin(&mut self) {
+        self.hashes.clear();
+        // All at once, so that no event has to wait for growth.
+        self.hashes.reserve(TOMBSTONES_MAX, |&h| h);
+        self.active = true;
+        self.overflowed = false;
+    }
+
+    pub(crate) fn end(&mut self) {
+        if self.active {
+            self.hashes.clear();
+        }
+        self.active = false;
+    }
+
+    pub(crate) const fn active(&self) -> bool {
+        self.active
+    }
+
+    pub(crate) fn allocated(&self) -> usize {
+        self.hashes.allocation_size()
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.active && self.hashes.find(hash, |&h| h == hash).is_some()
+    }
+
+    pub(crate) fn add(&mut self, hash: u64) {
+        if !self.active || self.has(hash) {
+            return;
+        }
+        if self.hashes.len() >= TOMBSTONES_MAX {
+            self.overflowed = true;
+            return;
+        }
+        self.hashes.insert_unique(hash, hash, |&h| h);
+    }
+
+    pub(crate) fn forget(&mut self, hash: u64) {
+        if !self.active {
+            return;
+        }
+        if let Ok(entry) = self.hashes.find_entry(hash, |&h| h == hash) {
+            entry.remove();
+        }
+    }
+}
+
+/// What is to be sent.
+impl Cache {
+    /// Queues the flow to be sent, at the end, unless it is queued already. One that waits for an
+    /// acknowledgement no longer does: the new message stands for both.
+    pub fn mark_changed(&mut self, index: FlowIndex) {
+        self.table.mark(index.raw());
+    }
+
+    /// The flow is destroyed: it is dead and queued, so that peers are told. If it was made by
+    /// [`Cache::replace`], is queued and was never sent, it is gone without a word instead.
+    pub fn kill(&mut self, index: FlowIndex) -> Killed {
+        let killed = self.table.kill(index.raw());
+        if killed == Killed::Ignored {
+            return killed;
+        }
+        self.bury(index.raw());
+        self.silent.unset(index.raw());
+        self.counters.destroyed += 1;
+        if killed == Killed::Removed {
+            self.counters.dropped_unsent += 1;
+            self.release(index.raw());
+        }
+        killed
+    }
+
+    /// The flow to be sent next, and the kind of message from its state now. It stays first until
+    /// [`Cache::sent`] or [`Cache::skip`] takes it.
+    pub fn next_changed(&self) -> Option<(FlowIndex, Change)> {
+        self.table.front().map(|(slot, change)| (FlowIndex::from_raw(slot), change))
+    }
+
+    /// The flow was sent. Gives the number of this sending, never 0 unless 2^32 went before.
+    /// `keep_until_acked`: it waits for [`Cache::acked`], [`Cache::nacked`] or
+    /// [`Cache::evicted`]; otherwise nothing follows, and a dead flow is gone.
+    pub fn sent(&mut self, index: FlowIndex, keep_until_acked: bool) -> u32 {
+        let (pos, release) = self.table.sent(index.raw(), keep_until_acked);
+        if release {
+            self.release(index.raw());
+        }
+        pos
+    }
+
+    /// Takes a queued flow out of the queue without sending it; a dead one is gone.
+    pub fn skip(&mut self, index: FlowIndex) {
+        if self.table.skip(index.raw()) {
+            self.release(index.raw());
+        }
+    }
+
+    /// Sending `pos` of the flow arrived. Without effect if there was a newer sending or change.
+    pub fn acked(&mut self, index: FlowIndex, pos: u32) {
+        if self.table.settled(index.raw(), pos) {
+            self.release(index.raw());
+        }
+    }
+
+    /// Sending `pos` of the flow was lost: it is queued again. Without effect if there was a
+    /// newer sending or change.
+    pub fn nacked(&mut self, index: FlowIndex, pos: u32) {
+        self.table.nacked(index.raw(), pos);
+    }
+
+    /// Nobody waits for sending `pos` of the flow any more, though it was not acknowledged.
+    /// Without effect if there was a newer sending or change.
+    pub fn evicted(&mut self, index: FlowIndex, pos: u32) {
+        self.acked(index, pos);
+    }
+
+    /// Flows that wait to be sent.
+    pub const fn pending_len(&self) -> u32 {
+        self.table.pending_len()
+    }
+
+    /// Flows that wait for an acknowledgement.
+    pub const fn unacked_len(&self) -> u32 {
+        self.table.unacked_len()
+    }
+
+    /// Begins to send every flow that is alive now; from the start if that was under way. Flows
+    /// that are sent meanwhile for another reason are left out.
+    pub fn begin_bulk(&mut self) {
+        self.table.begin_bulk();
+    }
+
+    /// Queues up to `budget` more flows of a bulk send. Changes that come later wait behind them,
+    /// so the budget bounds the delay that a bulk send causes.
+    pub fn bulk_step(&mut self, budget: u32) -> BulkStep {
+        self.table.bulk_step(budget)
+    }
+
+    /// Flows that a bulk send has yet to look at; 0 if none is under way.
+    pub const fn bulk_left(&self) -> u32 {
+        self.table.bulk_left()
+    }
+}
+
+/// Agreement with the kernel's table.
+impl Cache {
+    /// The kernel's table is read from now on. Until [`Cache::end_epoch`], flows that nothing
+    /// confirms are stale, and keys of destroyed flows are remembered. Events that were queued
+    /// before one was lost must be handled before this.
+    pub fn begin_epoch(&mut self) {
+        self.table.begin_epoch();
+        self.tombstones.begin();
+        self.epoch = true;
+    }
+
+    /// Whether an epoch runs.
+    pub const fn in_epoch(&self) -> bool {
+        self.epoch
+    }
+
+    /// Takes what a dump says. A flow that only dumps show is silent, see
+    /// [`Cache::next_silent`]. Without an epoch this always stores.
+    ///
+    /// # Errors
+    /// [`CacheFull`], and nothing changed but counters.
+    pub fn merge_dump(&mut self, flow: &Flow, now: u32) -> Result<Dumped, CacheFull> {
+        let key = key_of(flow);
+        let wide = self.index.wide_hash(&key);
+        if self.tombstones.has(wide) {
+            return Ok(Dumped::Destroyed);
+        }
+        let hash = Index::short(wide);
+        let stored = match self.find_key(&key, hash) {
+            Some(slot) if !self.table.is_dead(slot) => {
+                if self.in_epoch() && !self.table.is_stale(slot) {
+                    return Ok(Dumped::Current(FlowIndex::from_raw(slot)));
+                }
+                return Ok(Dumped::Stored(self.update(slot, flow, now)));
+            }
+            Some(slot) => self.rewrite(slot, flow, now),
+            None => self.create(&key, hash, flow, now, false)?,
+        };
+        self.silent.grow(self.table.capacity());
+        self.silent.set(stored.index.raw());
+        Ok(Dumped::Stored(stored))
+    }
+
+    /// The flow is current.
+    pub fn touch(&mut self, index: FlowIndex) {
+        self.table.touch(index.raw());
+    }
+
+    /// An event destroyed a flow that is not here: a dump must not bring it in. Without effect
+    /// while no epoch runs.
+    pub fn note_destroyed(&mut self, orig: &Tuple, zone: u16) {
+        if self.tombstones.active() {
+            let hash = self.index.wide_hash(&Key::new(orig, zone));
+            self.tombstones.add(hash);
+        }
+    }
+
+    /// Whether more flows were destroyed since the epoch began than could be remembered: the
+    /// dump may have brought back some of them and has to be repeated.
+    pub const fn tombstones_overflowed(&self) -> bool {
+        self.tombstones.overflowed
+    }
+
+    /// After the dump: takes one more flow that nothing confirmed since the epoch began. From the
+    /// first call on, keys of destroyed flows are no longer remembered.
+    pub fn take_stale(&mut self) -> Option<FlowIndex> {
+        self.tombstones.end();
+        self.table.take_stale().map(FlowIndex::from_raw)
+    }
+
+    /// Ends an epoch.
+    pub fn end_epoch(&mut self) {
+        self.table.end_epoch();
+        self.tombstones.end();
+        self.epoch = false;
+    }
+
+    /// Flows that no event ever showed: the kernel may never report their end.
+    pub const fn silent_len(&self) -> u32 {
+        self.silent.count()
+    }
+
+    /// The first silent flow in the order of places, from `cursor` on.
+    pub fn next_silent(&self, cursor: FlowIndex) -> Option<FlowIndex> {
+        self.silent.next(cursor.raw()).map(FlowIndex::from_raw)
+    }
+
+    /// An event showed the flow. [`Cache::replace`] and [`Cache::merge`] say so themselves.
+    pub fn mark_seen(&mut self, index: FlowIndex) {
+        self.silent.unset(index.raw());
+    }
+
+    /// Remembers the key of a flow that is being destroyed while an epoch runs.
+    fn bury(&mut self, slot: u32) {
+        if self.tombstones.active() {
+            let entry = self.table.at(slot);
+            let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
+            self.tombstones.add(self.index.wide_hash(&key));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a reader of the protocol would ask of the cache.
+
+use engine::cache::{
+    Cache, CacheConfig, CacheFull, Change, Dumped, FlowIndex, Killed, Role, State,
+};
+use proto_ctnl::{Flow, Present, Synproxy};
+
+use crate::flows::{kernel_flow, tuple};
+
+fn cache(role: Role, limit: u32) -> Cache {
+    Cache::new(CacheConfig { limit, role, seed: Some(1) })
+}
+
+fn send(cache: &mut Cache, keep: bool) -> Option<(FlowIndex, Change, u32)> {
+    let (index, change) = cache.next_changed()?;
+    Some((index, change, cache.sent(index, keep)))
+}
+
+#[test]
+fn created_and_updated_is_sent_once_as_an_update() {
+    let mut cache = cache(Role::Internal, 9);
+    let flow = kernel_flow(1, false);
+    let a = cache.replace(&flow, 0).unwrap().index;
+    cache.mark_changed(a);
+    let b = cache.merge(&flow, 1).unwrap();
+    assert!(b.existed && b.index == a);
+    cache.mark_changed(a);
+    assert_eq!(send(&mut cache, false).map(|s| s.1), Some(Change::Update));
+    assert_eq!(send(&mut cache, false), None);
+    assert_eq!(cache.counters().coalesced, 1);
+}
+
+#[test]
+fn delete_and_new_in_quick_succession_send_only_new() {
+    let mut cache = cache(Role::Internal, 9);
+    let flow = kernel_flow(1, false);
+    let a = cache.replace(&flow, 0).unwrap().index;
+    cache.mark_changed(a);
+    send(&mut cache, true).unwrap();
+    assert_eq!(cache.kill(a), Killed::Queued);
+    assert_eq!(cache.find(&flow.orig, 0), None);
+    let again = cache.replace(&flow, 5).unwrap();
+    assert!(!again.existed && again.index == a);
+    cache.mark_changed(a);
+    assert_eq!(send(&mut cache, true).map(|s| s.1), Some(Change::New));
+    assert_eq!(send(&mut cache, true), None);
+}
+
+#[test]
+fn a_lost_delete_that_a_new_overtook_brings_nothing() {
+    let mut cache = cache(Role::Internal, 9);
+    let flow = kernel_flow(1, false);
+    let a = cache.replace(&flow, 0).unwrap().index;
+    cache.mark_changed(a);
+    send(&mut cache, true).unwrap();
+    cache.kill(a);
+    let (_, change, del) = send(&mut cache, true).unwrap();
+    assert_eq!(change, Change::Delete);
+    assert_eq!((cache.len(), cache.alive_len()), (1, 0));
+    cache.replace(&flow, 1).unwrap();
+    cache.mark_changed(a);
+    let (_, change, new) = send(&mut cache, true).unwrap();
+    assert_eq!(change, Change::New);
+    cache.nacked(a, del);
+    cache.acked(a, del);
+    assert_eq!((cache.pending_len(), cache.unacked_len()), (0, 1));
+    cache.acked(a, new);
+    assert_eq!((cache.unacked_len(), cache.alive_len()), (0, 1));
+}
+
+#[test]
+fn what_nobody_heard_of_goes_without_a_word() {
+    let mut cache = cache(Role::Internal, 9);
+    let a = cache.replace(&kernel_flow(1, false), 0).unwrap().index;
+    cache.mark_changed(a);
+    assert_eq!(cache.kill(a), Killed::Removed);
+    assert!(cache.is_empty() && cache.next_changed().is_none());
+    // A peer may know a flow of a dump from before this daemon's start.
+    let Ok(Dumped::Stored(b)) = cache.merge_dump(&kernel_flow(2, true), 0) else { panic!() };
+    assert_eq!(cache.silent_len(), 1);
+    cache.mark_changed(b.index);
+    assert_eq!(cache.kill(b.index), Killed::Queued);
+    assert_eq!(send(&mut cache, false).map(|s| s.1), Some(Change::Delete));
+    assert!(cache.is_empty());
+    cache.verify();
+}
+
+#[test]
+fn a_dead_flow_waits_for_its_acknowledgement() {
+    let mut cache = cache(Role::Internal, 9);
+    let a = cache.merge(&kernel_flow(1, true), 0).unwrap().index;
+    cache.kill(a);
+    let (_, _, pos) = send(&mut cache, true).unwrap();
+    cache.acked(a, pos.wrapping_sub(1));
+    assert_eq!(cache.len(), 1);
+    cache.nacked(a, pos);
+    let (_, change, pos) = send(&mut cache, true).unwrap();
+    assert_eq!(change, Change::Delete);
+    cache.evicted(a, pos);
+    assert!(cache.is_empty());
+    // Its place has another flow when a copy of the answer comes.
+    let b = cache.replace(&kernel_flow(2, true), 0).unwrap().index;
+    assert_eq!(b, a);
+    cache.nacked(b, pos);
+    cache.acked(b, pos);
+    assert_eq!((cache.pending_len(), cache.len()), (0, 1));
+    cache.verify();
+}
+
+#[test]
+fn update_keeps_what_it_does_not_carry_and_new_does_not() {
+    let mut cache = cache(Role::External, 9);
+    let mut flow = Flow { orig: tuple(0), mark: 7, snat: tuple(0).dst, ..Flow::default() };
+    flow.present = Present::ORIG;
+    for bit in [Present::MARK, Present::SNAT, Present::SYNPROXY, Present::REPLY] {
+        flow.present.insert(bit);
+    }
+    let index = cache.replace(&flow, 3).unwrap().index;
+    let mut out = Flow::default();
+    let meta = cache.load(index, &mut out).unwrap();
+    assert_eq!((out.mark, out.snat, out.synproxy), (7, tuple(0).dst, Synproxy::default()));
+    assert!(out.present.has(Present::SYNPROXY) && !out.present.any(Present::REPLY));
+    assert_eq!((meta.created, meta.updated, meta.state), (3, 3, State::New));
+
+    let mut update = Flow { orig: tuple(0), spat: 9, ..Flow::default() };
+    update.present = Present(Present::ORIG.0 | Present::SPAT.0);
+    cache.merge(&update, 8).unwrap();
+    let meta = cache.load(index, &mut out).unwrap();
+    assert!(out.present.has(Present::SNAT) && out.present.has(Present::SPAT));
+    assert_eq!((meta.created, meta.updated, meta.state), (3, 8, State::Alive));
+
+    cache.replace(&update, 9).unwrap();
+    let meta = cache.load(index, &mut out).unwrap();
+    assert!(!out.present.any(Present::SNAT) && !out.present.any(Present::MARK));
+    assert_eq!((meta.created, meta.state), (9, State::New));
+}
+
+#[test]
+fn zones_and_families_are_part_of_the_key() {
+    let mut cache = cache(Role::Internal, 9);
+    let mut flow = kernel_flow(1, false);
+    cache.replace(&flow, 0).unwrap();
+    flow.zone = 258;
+    flow.present.insert(Present::ZONE);
+    assert!(!cache.replace(&flow, 0).unwrap().existed);
+    assert!(cache.find(&flow.orig, 258).is_some() && cache.find(&flow.orig, 1).is_none());
+    // A zone that is said to be 0 is none.
+    flow.zone = 0;
+    assert!(cache.replace(&flow, 0).unwrap().existed);
+    // An IPv4 address is not the IPv6 address that it maps to.
+    let mut mapped = flow.orig;
+    if let (core::net::IpAddr::V4(src), core::net::IpAddr::V4(dst)) = (mapped.src, mapped.dst) {
+        mapped.src = src.to_ipv6_mapped().into();
+        mapped.dst = dst.to_ipv6_mapped().into();
+    }
+    assert!(cache.find(&mapped, 0).is_none());
+}
+
+#[test]
+fn a_full_cache_refuses_new_flows_only() {
+    let mut cache = cache(Role::Internal, 2);
+    for n in 0..2 {
+        cache.replace(&kernel_flow(n, true), 0).unwrap();
+    }
+    assert_eq!(cache.replace(&kernel_flow(2, true), 0), Err(CacheFull));
+    assert!(cache.merge(&kernel_flow(1, true), 0).is_ok());
+    let counters = cache.counters();
+    assert_eq!((counters.created, counters.create_failed, counters.no_space), (2, 1, 1));
+    cache.verify();
+}
+
+#[test]
+fn a_bulk_send_leaves_room_for_changes() {
+    let mut cache = cache(Role::Internal, 100);
+    for n in 0..50 {
+        cache.merge(&kernel_flow(n, false), 0).unwrap();
+    }
+    cache.begin_bulk();
+    assert_eq!((cache.bulk_left(), cache.bulk_step(10).queued), (50, 10));
+    // A change of a flow that the bulk send has not come to.
+    let live = cache.find(&kernel_flow(40, false).orig, 0).unwrap();
+    cache.mark_changed(live);
+    let mut sent = Vec::new();
+    for _ in 0..11 {
+        sent.push(send(&mut cache, false).unwrap().0);
+    }
+    assert_eq!(sent.last(), Some(&live));
+    loop {
+        let done = cache.bulk_step(7).done;
+        while let Some((index, ..)) = send(&mut cache, false) {
+            sent.push(index);
+        }
+        if done {
+            break;
+        }
+    }
+    sent.sort();
+    sent.dedup();
+    assert_eq!((sent.len(), cache.counters().coalesced), (50, 0));
+}
+
+#[test]
+fn a_resync_takes_events_before_older_dump_messages() {
+    let mut cache = cache(Role::Internal, 100);
+    let flows: Vec<Flow> = (0..5).map(|n| kernel_flow(n, n % 2 == 0)).collect();
+    for flow in &flows[..4] {
+        cache.replace(flow, 0).unwrap();
+    }
+    cache.begin_epoch();
+    let place = |cache: &Cache, n: usize| cache.find(&flows[n].orig, 0).unwrap();
+    // 0: updated by an event; 1: destroyed by one; 2: in the dump only; 3: nowhere; 4: unknown
+    // here when an event destroyed it.
+    let mut newer = flows[0];
+    newer.timeout = 1;
+    cache.merge(&newer, 1).unwrap();
+    let one = place(&cache, 1);
+    cache.kill(one);
+    cache.note_destroyed(&flows[4].orig, 0);
+    assert_eq!(cache.merge_dump(&flows[0], 2), Ok(Dumped::Current(place(&cache, 0))));
+    assert_eq!(cache.merge_dump(&flows[1], 2), Ok(Dumped::Destroyed));
+    assert!(matches!(cache.merge_dump(&flows[2], 2), Ok(Dumped::Stored(s)) if s.existed));
+    assert_eq!(cache.merge_dump(&flows[4], 2), Ok(Dumped::Destroyed));
+    assert!(!cache.tombstones_overflowed());
+    assert_eq!(cache.take_stale(), Some(place(&cache, 3)));
+    assert_eq!(cache.take_stale(), None);
+    cache.end_epoch();
+    assert!(matches!(cache.merge_dump(&flows[4], 3), Ok(Dumped::Stored(_))));
+    cache.verify();
+}
+
+#[test]
+fn too_many_tombstones_are_reported() {
+    let mut cache = cache(Role::Internal, 100);
+    cache.begin_epoch();
+    for n in 0..65_536 {
+        cache.note_destroyed(&kernel_flow(n, false).orig, 0);
+    }
+    assert!(!cache.tombstones_overflowed());
+    cache.note_destroyed(&kernel_flow(0, false).orig, 0);
+    assert!(!cache.tombstones_overflowed());
+    cache.note_destroyed(&kernel_flow(65_536, false).orig, 0);
+    assert!(cache.tombstones_overflowed());
+    cache.begin_epoch();
+    assert!(!cache.tombstones_overflowed());
+}
