@@ -98,3 +98,23 @@ fn read_number(path: &Path) -> io::Result<u64> {
         .parse()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
+
+/// Waits until no other test of this checkout that asks for it is running. For tests that measure
+/// or that load both cores.
+///
+/// # Panics
+/// If the lock's file cannot be made beside the programs under test.
+pub fn alone() -> Alone {
+    let exe = std::env::current_exe().expect("a running test has a path");
+    let path = exe.with_file_name("alone.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.expect("tests can write where they were built");
+    flock(&file, FlockOperation::LockExclusive).expect("a lock can be waited for");
+    Alone { _lock: file }
+}
+
+/// Nobody else runs until this is dropped.
+#[derive(Debug)]
+pub struct Alone {
+    _lock: File,
+}

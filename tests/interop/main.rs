@@ -1,0 +1,5 @@
+//! Interoperation with the original, in both roles, over every kind of link: flows of every kind
+//! that the kernel can hold go from one node's kernel to the other's.
+
+#[cfg(test)]
+mod replication;

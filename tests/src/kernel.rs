@@ -1,0 +1,234 @@
+//! The kernel's table: filled in bulk, read as it is.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use proto_ctnl::{Expect, Flow};
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    Timeout, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_timeout,
+};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send,
+    socket_with,
+};
+
+use crate::netns::Netns;
+use crate::request::Batch;
+
+/// Messages per send: more gains nothing, and fewer than 250 answers fit the default buffer.
+const BLOCK: usize = 64;
+/// The largest datagram of a dump.
+const DUMP_BUFFER: usize = 32 << 10;
+
+/// A netlink socket to the conntrack subsystem of one namespace.
+#[derive(Debug)]
+pub struct Kernel {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// A request that failed: its place in what was given, and the error.
+pub type Failure = (usize, Errno);
+
+impl Kernel {
+    /// Opens a socket inside a namespace.
+    ///
+    /// # Panics
+    /// If that is not allowed.
+    pub fn of(ns: &Netns) -> Self {
+        ns.enter(Self::here)
+    }
+
+    /// Opens a socket in the calling thread's namespace.
+    ///
+    /// # Panics
+    /// If that is not allowed.
+    pub fn here() -> Self {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            Some(netlink::NETFILTER),
+        )
+        .expect("a netlink socket");
+        bind(&socket, &netlink::SocketAddrNetlink::new(0, 0)).expect("any port will do");
+        let size = 4 << 20;
+        if set_socket_recv_buffer_size_force(&socket, size).is_err() {
+            set_socket_recv_buffer_size(&socket, size).expect("the kernel cuts what is too much");
+        }
+        set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(30)))
+            .expect("a socket option");
+        Self { socket, buffer: vec![0; DUMP_BUFFER] }
+    }
+
+    /// Does something to each of `items`, in blocks, and tells what failed. `rate` is a number per
+    /// second, 0 for as fast as possible.
+    ///
+    /// # Panics
+    /// If the kernel does not answer.
+    pub fn each<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        rate: u32,
+        mut write: impl FnMut(&mut Batch, T),
+    ) -> Vec<Failure> {
+        let begin = Instant::now();
+        let mut failures = Vec::new();
+        let mut batch = Batch::default();
+        let mut done = 0;
+        // At a low rate blocks are small, so that the stream is even.
+        let block = if rate == 0 { BLOCK } else { BLOCK.min(rate as usize / 200).max(1) };
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            batch.clear();
+            for item in items.by_ref().take(block) {
+                write(&mut batch, item);
+            }
+            if rate != 0 {
+                let due = Duration::from_secs_f64(done as f64 / f64::from(rate));
+                if let Some(early) = due.checked_sub(begin.elapsed()) {
+                    std::thread::sleep(early);
+                }
+            }
+            self.send(&mut batch, done, &mut failures);
+            done += batch.messages() as usize;
+        }
+        failures
+    }
+
+    fn send(&mut self, batch: &mut Batch, offset: usize, failures: &mut Vec<Failure>) {
+        let last = batch.messages() - 1;
+        send(&self.socket, batch.finish(), SendFlags::empty()).expect("the kernel takes a block");
+        loop {
+            let (_, length) = recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::empty())
+                .expect("the kernel answers");
+            for message in messages(&self.buffer[..length]) {
+                if message.kind != ERROR {
+                    continue;
+                }
+                let code =
+                    i32::from_ne_bytes(message.body[..4].try_into().expect("an error has a code"));
+                if code != 0 {
+                    let errno = Errno::from_raw_os_error(-code);
+                    failures.push((offset + message.seq as usize, errno));
+                }
+                // Acknowledged, or failed itself: either way the last.
+                if message.seq == last {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Creates flows.
+    ///
+    /// # Panics
+    /// If the kernel refuses one.
+    #[track_caller]
+    pub fn create(&mut self, flows: &[Flow]) {
+        self.create_at(flows, 0);
+    }
+
+    /// Creates flows at a rate per second.
+    ///
+    /// # Panics
+    /// If the kernel refuses one.
+    #[track_caller]
+    pub fn create_at(&mut self, flows: &[Flow], rate: u32) {
+        let failures = self.each(flows, rate, |batch, flow| batch.create(flow));
+        none_failed("create", &failures, |index| format!("{:?}", flows[index]));
+    }
+
+    /// Updates flows at a rate per second.
+    ///
+    /// # Panics
+    /// If the kernel refuses one.
+    #[track_caller]
+    pub fn update_at(&mut self, flows: &[Flow], rate: u32) {
+        let failures = self.each(flows, rate, |batch, flow| batch.update(flow));
+        none_failed("update", &failures, |index| format!("{:?}", flows[index]));
+    }
+
+    /// Deletes flows at a rate per second.
+    ///
+    /// # Panics
+    /// If the kernel does not know one.
+    #[track_caller]
+    pub fn delete_at(&mut self, flows: &[Flow], rate: u32) {
+        let failures = self.each(flows, rate, |batch, f| batch.delete(&f.orig, f.zone));
+        none_failed("delete", &failures, |index| format!("{:?}", flows[index].orig));
+    }
+
+    /// Creates expectations.
+    ///
+    /// # Panics
+    /// If the kernel refuses one.
+    #[track_caller]
+    pub fn expect(&mut self, expectations: &[Expect]) {
+        let failures = self.each(expectations, 0, |batch, expect| batch.expect(expect));
+        none_failed("expect", &failures, |index| format!("{:?}", expectations[index]));
+    }
+
+    /// Deletes all flows.
+    pub fn flush(&mut self) {
+        self.each([()], 0, |batch, ()| batch.flush());
+    }
+
+    /// Reads a table: `each` gets the attributes of every entry.
+    ///
+    /// # Panics
+    /// If the kernel does not answer.
+    pub fn read(&mut self, write: impl FnOnce(&mut Batch), mut each: impl FnMut(&[u8])) {
+        let mut batch = Batch::default();
+        write(&mut batch);
+        send(&self.socket, batch.finish(), SendFlags::empty()).expect("the kernel takes a request");
+        loop {
+            let (_, length) = recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::empty())
+                .expect("the kernel answers");
+            for message in messages(&self.buffer[..length]) {
+                match message.kind {
+                    DONE => return,
+                    ERROR => {
+                        assert_eq!(message.body[..4], [0; 4], "the kernel refuses a dump");
+                    }
+                    // Behind the family, the version and the resource.
+                    _ => each(&message.body[4..]),
+                }
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn none_failed(what: &str, failures: &[Failure], show: impl Fn(usize) -> String) {
+    if let Some(&(index, errno)) = failures.first() {
+        panic!(
+            "{} of the kernel's answers to {what} are errors, the first {errno} (no. {index}): {}",
+            failures.len(),
+            show(index)
+        );
+    }
+}
+
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+struct Message<'a> {
+    kind: u16,
+    seq: u32,
+    /// Behind the netlink header.
+    body: &'a [u8],
+}
+
+/// The messages of a datagram of the kernel, which is taken to be well formed.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let length = word(0)? as usize;
+        let message =
+            Message { kind: word(4)? as u16, seq: word(8)?, body: bytes.get(16..length)? };
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
