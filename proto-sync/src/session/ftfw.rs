@@ -1,0 +1,354 @@
+//! FTFW: acknowledgements, requests to repeat, and the repair of what these can not repair.
+//!
+//! Every message counts: a receiver acknowledges ranges of numbers, control messages included, and
+//! asks for the numbers that it missed as soon as a later one arrives. What is repeated has a new
+//! number and the newest state.
+
+use std::time::{Duration, Instant};
+
+use super::receive::{Digest, Verdict};
+use super::{Common, Host, SessionEvent};
+use crate::control::{ControlQueue, Range};
+use crate::frame::{RawMessage, before, flag};
+use crate::hello::Greeting;
+use crate::resend::{Evicted, ResendEntry, ResendQueue, Sent};
+
+/// Time without an acknowledgement after which sending goes on. A peer acknowledges after its
+/// window or after a second, and its window may be larger than what may be in flight.
+const RELIEF: Duration = Duration::from_millis(100);
+/// Time that an element may lie behind acknowledged ones: longer than a lost acknowledgement takes
+/// to be asked for and repeated.
+const LEFT_BEHIND: Duration = Duration::from_secs(3);
+/// After a restart there is no telling how many numbers were lost; more than this is no loss.
+const RESTART_GAP_MAX: u32 = 4096;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ftfw {
+    greeting: Greeting,
+    ack_window: u32,
+    /// Messages until an acknowledgement is due.
+    window: u32,
+    /// First number not acknowledged by us.
+    ack_from: Option<u32>,
+    control: ControlQueue,
+    resend: ResendQueue,
+    flight: Flight,
+    /// The highest number that an acknowledgement of the peer began with.
+    acked_from: Option<u32>,
+    /// What was before this number at that time has been left behind.
+    left_behind: Option<(u32, Instant)>,
+}
+
+/// How much may be unacknowledged.
+#[derive(Debug)]
+struct Flight {
+    /// 0 is no limit.
+    max: u32,
+    /// Oldest unacknowledged elements that no longer count.
+    forgiven: u32,
+    /// When the peer last acknowledged anything, or the limit was last lifted.
+    progress_at: Instant,
+    /// State waits because of the limit.
+    blocked: bool,
+}
+
+impl Ftfw {
+    pub(super) fn new(
+        ack_window: u32,
+        resend_queue: u32,
+        in_flight_max: u32,
+        seq: u32,
+        now: Instant,
+    ) -> Self {
+        let ack_window = ack_window.max(1);
+        let resend = ResendQueue::new(resend_queue, seq);
+        // More in flight than can be kept would evict before the peer has a chance to speak.
+        let max = match in_flight_max {
+            0 => 0,
+            n => n.min(resend_queue.max(1)),
+        };
+        Self {
+            greeting: Greeting::new(),
+            ack_window,
+            window: ack_window,
+            ack_from: None,
+            control: ControlQueue::new(),
+            resend,
+            flight: Flight { max, forgiven: 0, progress_at: now, blocked: false },
+            acked_from: None,
+            left_behind: None,
+        }
+    }
+
+    pub(super) const fn is_greeted(&self) -> bool {
+        self.greeting.is_done()
+    }
+
+    pub(super) fn control_depth(&self) -> usize {
+        self.control.len()
+    }
+
+    pub(super) const fn resend_depth(&self) -> (u32, u32) {
+        (self.resend.len(), self.resend.peak())
+    }
+
+    pub(super) fn resend_queue(&self) -> impl Iterator<Item = ResendEntry> + '_ {
+        self.resend.iter()
+    }
+
+    /// A second has passed since the last datagram. The countdown of the window goes on.
+    pub(super) fn tick(&mut self, c: &mut Common) {
+        if let (Some(from), Some(to)) = (self.ack_from.take(), c.last_recv) {
+            self.control.ack(from, to);
+            c.alive = false;
+        }
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        c: &mut Common,
+        now: Instant,
+        m: &RawMessage<'_>,
+        host: &mut impl Host,
+    ) -> Verdict {
+        let Some(digest) = Digest::of(m) else { return Verdict::Bad };
+        if m.flags & flag::HELLO_BACK != 0 {
+            self.greeting.answered();
+        }
+        let hello = m.flags & flag::HELLO != 0;
+        match c.last_recv {
+            None if hello => {
+                self.greeting.begin(m.seq, now);
+                self.restart(c, now, host);
+            }
+            None => {}
+            Some(last) if before(last, m.seq) => {
+                let restarted = hello && self.greeting.ahead(m.seq, last, m.flags, now);
+                self.greeting.settled();
+                if restarted {
+                    self.restart(c, now, host);
+                }
+                self.gap(c, last, m.seq, restarted);
+            }
+            Some(_) => {
+                let missed = if hello { self.greeting.late(m.seq, now) } else { None };
+                let Some(first) = missed else {
+                    c.counters.before += 1;
+                    c.counters.late_hellos += u64::from(hello);
+                    return Verdict::Drop;
+                };
+                self.restart(c, now, host);
+                self.gap(c, first.wrapping_sub(1), m.seq, true);
+            }
+        }
+        self.accept(c, m.seq, digest);
+        self.act(c, now, digest, host)
+    }
+
+    /// The numbers between `last` and `seq`, if any, are missing.
+    fn gap(&mut self, c: &mut Common, last: u32, seq: u32, restarted: bool) {
+        let missing = seq.wrapping_sub(last) - 1;
+        if missing == 0 || restarted && missing > RESTART_GAP_MAX {
+            return;
+        }
+        if !restarted {
+            c.counters.lost += u64::from(missing);
+        }
+        if let Some(from) = self.ack_from.take() {
+            self.control.ack(from, last);
+        }
+        self.control.nack(last.wrapping_add(1), seq.wrapping_sub(1));
+        self.window = self.ack_window;
+    }
+
+    /// Counts message `seq`, the newest.
+    fn accept(&mut self, c: &mut Common, seq: u32, digest: Digest) {
+        let from = *self.ack_from.get_or_insert(seq);
+        c.last_recv = Some(seq);
+        // With a window of one, acknowledging an acknowledgement at once would never end. The timer
+        // does it.
+        if self.ack_window == 1 && matches!(digest, Digest::Ack(..)) {
+            return;
+        }
+        self.window = self.window.saturating_sub(1);
+        if self.window == 0 {
+            self.control.ack(from, seq);
+            self.ack_from = None;
+            self.window = self.ack_window;
+        }
+    }
+
+    fn act(
+        &mut self,
+        c: &mut Common,
+        now: Instant,
+        digest: Digest,
+        host: &mut impl Host,
+    ) -> Verdict {
+        match digest {
+            Digest::State(kind) => return Verdict::State(kind),
+            Digest::Ack(from, to) => {
+                c.counters.acks_received += 1;
+                let freed = self.resend.take(from, to, |sent| {
+                    if let Sent::Object(token) = sent {
+                        host.acked(token);
+                    }
+                });
+                if freed > 0 {
+                    self.flight.forgiven = self.flight.forgiven.saturating_sub(freed);
+                    self.flight.progress_at = now;
+                }
+                if self.resend.spans(from) && self.acked_from.is_none_or(|old| before(old, from)) {
+                    self.acked_from = Some(from);
+                }
+                self.sweep(c, now, host);
+            }
+            Digest::Nack(from, to) => {
+                c.counters.nacks_received += 1;
+                let evicted = self.resend.evicted_in(from, to);
+                self.repair(c, evicted);
+                self.requeue(c, host, |resend, each| resend.take(from, to, each));
+            }
+            Digest::Resync => {
+                c.counters.resyncs_received += 1;
+                c.events.add(SessionEvent::PeerWantsResync);
+            }
+            Digest::Alive => {}
+        }
+        Verdict::Control
+    }
+
+    /// What `take` takes from the resend queue is sent again: objects as they are now, control
+    /// messages with new flags.
+    fn requeue<H: Host>(
+        &mut self,
+        c: &mut Common,
+        host: &mut H,
+        take: impl FnOnce(&mut ResendQueue, &mut dyn FnMut(Sent)) -> u32,
+    ) {
+        let control = &mut self.control;
+        let taken = take(&mut self.resend, &mut |sent| match sent {
+            Sent::Object(token) => {
+                c.counters.requeued += 1;
+                host.nacked(token);
+            }
+            Sent::Ack(from, to) => control.ack(from, to),
+            Sent::Nack(from, to) => control.nack(from, to),
+            Sent::Resync => c.resync = true,
+        });
+        self.flight.forgiven = self.flight.forgiven.saturating_sub(taken);
+    }
+
+    /// The peer begins anew: it has nothing of what it did not acknowledge, and its old numbers mean
+    /// nothing.
+    fn restart(&mut self, c: &mut Common, now: Instant, host: &mut impl Host) {
+        c.counters.peer_starts += 1;
+        c.events.add(SessionEvent::PeerRestarted);
+        self.control.clear();
+        self.ack_from = None;
+        self.window = self.ack_window;
+        let counters = &mut c.counters;
+        let resync = &mut c.resync;
+        self.resend.take_all(|sent| match sent {
+            Sent::Object(token) => {
+                counters.requeued += 1;
+                host.nacked(token);
+            }
+            Sent::Resync => *resync = true,
+            Sent::Ack(..) | Sent::Nack(..) => {}
+        });
+        let evicted = self.resend.evicted();
+        self.repair(c, Evicted { requests: false, ..evicted });
+        self.resend.forgive(evicted);
+        self.flight.forgiven = 0;
+        self.flight.progress_at = now;
+        self.acked_from = None;
+        self.left_behind = None;
+    }
+
+    /// What was evicted is missing.
+    fn repair(&mut self, c: &mut Common, evicted: Evicted) {
+        if evicted.objects {
+            c.counters.holes += 1;
+            c.events.add(SessionEvent::Hole);
+        }
+        if evicted.requests {
+            // What was asked for is forgotten: ask for everything.
+            c.resync = true;
+        }
+        self.resend.forgive(evicted);
+    }
+
+    /// Sends again what the peer acknowledges around: it arrived nowhere, and the peer does not know
+    /// that it exists. So are the first messages of a greeting lost.
+    fn sweep(&mut self, c: &mut Common, now: Instant, host: &mut impl Host) {
+        match self.left_behind {
+            Some((_, at)) if now.saturating_duration_since(at) < LEFT_BEHIND => return,
+            Some((floor, _)) => {
+                self.requeue(c, host, |resend, each| resend.take_before(floor, each));
+            }
+            None => {}
+        }
+        self.left_behind = self.acked_from.map(|floor| (floor, now));
+    }
+
+    /// When state that waits may be sent although nothing is acknowledged.
+    pub(super) fn relief_at(&self) -> Option<Instant> {
+        self.flight.blocked.then(|| self.flight.progress_at + RELIEF)
+    }
+
+    pub(super) fn next_control(&mut self) -> Option<Range> {
+        self.control.pop()
+    }
+
+    pub(super) fn next_flags(&mut self) -> u8 {
+        self.greeting.flags()
+    }
+
+    /// A datagram is about to be filled.
+    pub(super) fn unblock(&mut self) {
+        self.flight.blocked = false;
+    }
+
+    /// Whether state may be sent now.
+    pub(super) fn may_send(&mut self, c: &mut Common, now: Instant) -> bool {
+        let flight = &mut self.flight;
+        let flying = self.resend.len().saturating_sub(flight.forgiven);
+        if flight.max == 0 || flying < flight.max {
+            if flying == 0 {
+                flight.progress_at = now;
+            }
+            return true;
+        }
+        if now.saturating_duration_since(flight.progress_at) >= RELIEF {
+            c.counters.reliefs += 1;
+            flight.forgiven = self.resend.len();
+            flight.progress_at = now;
+            return true;
+        }
+        flight.blocked = true;
+        false
+    }
+
+    /// Message `seq` was built.
+    pub(super) fn sent(
+        &mut self,
+        c: &mut Common,
+        seq: u32,
+        sent: Option<Sent>,
+        flags: u8,
+        host: &mut impl Host,
+    ) {
+        let Some((old, evicted)) = self.resend.push(seq, sent, flags) else { return };
+        c.counters.evicted += 1;
+        self.flight.forgiven = self.flight.forgiven.saturating_sub(1);
+        if let Sent::Object(token) = evicted {
+            host.evicted(token);
+            if self.acked_from.is_some_and(|from| before(old, from)) {
+                // The peer has acknowledged around it and will not ask.
+                self.repair(c, Evicted { objects: true, requests: false });
+            }
+        }
+    }
+}
