@@ -15,6 +15,7 @@ pub mod console;
 mod counters;
 mod entry;
 mod epoch;
+pub mod expects;
 pub mod filter;
 mod index;
 pub mod log;
