@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub pid: u32,
     /// `None` if the daemon replicates nothing.
     pub sync: Option<SyncFigures>,
+    /// The cache of a daemon that only counts.
+    pub statistics: Option<CacheFigures>,
     /// Bytes and packets of flows that ended.
     pub traffic: Traffic,
     /// Kernel events and requests, summed over the shards.
@@ -34,7 +36,7 @@ pub struct SyncFigures {
     /// External flow cache.
     pub external: ExternalFigures,
     /// Expectation caches, internal and external, if expectations are replicated.
-    pub expects: Option<(CacheFigures, CacheFigures)>,
+    pub expects: Option<(InternalFigures, ExternalFigures)>,
     /// Links in the order of the configuration.
     pub links: Vec<LinkFigures>,
     /// Index in `links` of the one in use.

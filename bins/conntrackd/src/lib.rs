@@ -4,5 +4,9 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "only the program itself uses this library")]
 
+pub mod args;
+pub mod client;
 pub mod conf;
+pub mod stats;
 pub mod system;
+pub mod text;

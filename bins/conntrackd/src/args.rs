@@ -1,0 +1,321 @@
+//! The command line: every argument is judged by its second character alone, one after another.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use engine::command::{Format, Object, Request, Scope, Side, StatKind};
+
+/// Where the configuration is unless `-C` says it.
+pub const CONFIG_FILE: &str = "/etc/conntrackd/conntrackd.conf";
+/// Longest path of a configuration file in bytes.
+const CONFIG_PATH_MAX: usize = 4096;
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `-h`.
+    Help,
+    /// `-v`.
+    Version,
+    /// Be the daemon.
+    Daemon {
+        /// `-d`: in the background.
+        background: bool,
+    },
+    /// Ask a running daemon.
+    Request(Request),
+}
+
+/// A command line that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// What to do.
+    pub action: Action,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// What is to be said about the command line, in this order.
+    pub warnings: Vec<&'static str>,
+}
+
+/// Why a command line was not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An option that does not exist.
+    Unknown(OsString),
+    /// Options that do not go together.
+    Invalid,
+    /// `-C` at the end.
+    NoConfig,
+    /// A word that the option before it does not know.
+    Parameter {
+        /// The word.
+        word: OsString,
+        /// The option's letter.
+        option: char,
+    },
+}
+
+impl Failure {
+    /// Whether the usage is printed.
+    pub fn shows_usage(&self) -> bool {
+        !matches!(self, Self::Parameter { .. })
+    }
+
+    /// The line that says what is wrong.
+    pub fn text(&self) -> Vec<u8> {
+        match self {
+            Self::Unknown(argument) => [b"Unknown option: ", argument.as_bytes()].concat(),
+            Self::Invalid => b"Invalid parameters".to_vec(),
+            Self::NoConfig => b"Missing config filename".to_vec(),
+            Self::Parameter { word, option } => {
+                let mut text = b"unknown parameter `".to_vec();
+                text.extend_from_slice(word.as_bytes());
+                text.extend_from_slice(format!("' for option `-{option}'").as_bytes());
+                text
+            }
+        }
+    }
+}
+
+/// Words of `-c`, `-F`, `-R`.
+const SCOPES: [(&str, Scope); 2] = [("ct", Scope::Flows), ("expect", Scope::Expects)];
+/// Words of `-i` and `-e`.
+const OBJECTS: [(&str, Object); 2] = [("ct", Object::Flow), ("expect", Object::Expect)];
+/// Words of `-f`.
+const CACHES: [(&str, Request); 2] =
+    [("internal", Request::FlushInternal), ("external", Request::FlushExternal)];
+/// Words of `-s` in the order in which beginnings of them are looked for. The last is ours.
+const STATISTICS: [(&str, StatKind); 11] = [
+    ("network", StatKind::Network),
+    ("cache", StatKind::Cache),
+    ("runtime", StatKind::Runtime),
+    ("multicast", StatKind::Link),
+    ("link", StatKind::Link),
+    ("rsqueue", StatKind::ResendQueue),
+    ("process", StatKind::Process),
+    ("queue", StatKind::Queue),
+    ("ct", StatKind::Flows),
+    ("expect", StatKind::Expects),
+    ("engine", StatKind::Engine),
+];
+
+/// Understands a command line without its program name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+    let mut reader = Reader {
+        arguments: arguments.into_iter().collect::<Vec<_>>().into_iter().peekable(),
+        background: false,
+        request: None,
+        config: PathBuf::from(CONFIG_FILE),
+        warnings: Vec::new(),
+    };
+    let mut done = None;
+    while let Some(argument) = reader.arguments.next() {
+        match argument.as_bytes().get(1) {
+            Some(b'h') => done = Some(Action::Help),
+            Some(b'v') => done = Some(Action::Version),
+            Some(letter) => reader.option(*letter, &argument)?,
+            None => return Err(Failure::Unknown(argument)),
+        }
+        if done.is_some() {
+            break;
+        }
+    }
+    let action = match (done, reader.request) {
+        (Some(action), _) => action,
+        (None, Some(request)) => Action::Request(request),
+        (None, None) => Action::Daemon { background: reader.background },
+    };
+    Ok(Command { action, config: reader.config, warnings: reader.warnings })
+}
+
+struct Reader {
+    arguments: std::iter::Peekable<std::vec::IntoIter<OsString>>,
+    background: bool,
+    request: Option<Request>,
+    config: PathBuf,
+    warnings: Vec<&'static str>,
+}
+
+impl Reader {
+    fn option(&mut self, letter: u8, argument: &OsStr) -> Result<(), Failure> {
+        match letter {
+            b'd' if self.request.is_some() => return Err(Failure::Invalid),
+            b'd' => self.background = true,
+            b'C' => self.config()?,
+            b'x' => self.xml()?,
+            b'c' | b'f' | b'F' | b'i' | b'e' | b's' | b'R' | b'B' | b'n' | b't' | b'k' => {
+                if self.background {
+                    return Err(Failure::Invalid);
+                }
+                self.request = Some(self.request(letter)?);
+            }
+            _ => return Err(Failure::Unknown(argument.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, letter: u8) -> Result<Request, Failure> {
+        Ok(match letter {
+            b'c' => Request::Commit(self.optional(&SCOPES).unwrap_or(Scope::All)),
+            b'F' => Request::FlushKernel(self.optional(&SCOPES).unwrap_or(Scope::All)),
+            b'R' => Request::Resync(self.optional(&SCOPES).unwrap_or(Scope::All)),
+            b'i' => self.dump(Side::Internal),
+            b'e' => self.dump(Side::External),
+            b'f' => self.required('f', &CACHES)?.unwrap_or(Request::FlushCaches(Scope::All)),
+            b's' => self.statistics()?,
+            b'B' => Request::Bulk,
+            b'n' => Request::RequestResync,
+            b't' => Request::DelayedFlush,
+            _ => Request::Stop,
+        })
+    }
+
+    fn dump(&mut self, side: Side) -> Request {
+        let object = self.optional(&OBJECTS).unwrap_or(Object::Flow);
+        Request::Dump(side, object, Format::Plain)
+    }
+
+    fn statistics(&mut self) -> Result<Request, Failure> {
+        let multicast = self.word().is_some_and(|word| find(&STATISTICS, word) == Some(3));
+        if multicast {
+            self.warnings.push("use `link' instead of `multicast' as parameter.");
+        }
+        let kind = self.required('s', &STATISTICS)?.unwrap_or(StatKind::Flows);
+        Ok(Request::Statistics(kind))
+    }
+
+    /// `-x` turns the dump that was asked for last into an XML one.
+    fn xml(&mut self) -> Result<(), Failure> {
+        match &mut self.request {
+            Some(Request::Dump(_, _, format @ Format::Plain)) => {
+                *format = Format::Xml;
+                Ok(())
+            }
+            _ => Err(Failure::Invalid),
+        }
+    }
+
+    fn config(&mut self) -> Result<(), Failure> {
+        let mut path = self.arguments.next().ok_or(Failure::NoConfig)?.into_vec();
+        if path.len() > CONFIG_PATH_MAX {
+            self.warnings
+                .push("the configuration path is longer than 4096 characters, the rest is cut");
+            path.truncate(CONFIG_PATH_MAX);
+        }
+        self.config = OsString::from_vec(path).into();
+        Ok(())
+    }
+
+    /// The next argument if it can belong to the option before it.
+    fn word(&mut self) -> Option<&[u8]> {
+        let word = self.arguments.peek()?.as_bytes();
+        (word.first() != Some(&b'-')).then_some(word)
+    }
+
+    /// The value of the next argument; another word stays and is an argument of its own.
+    fn optional<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
+        let value = self.word().and_then(|word| find(table, word)).map(|at| table[at].1)?;
+        self.arguments.next();
+        Some(value)
+    }
+
+    /// The value of the next argument; another word is an error.
+    fn required<T: Copy>(
+        &mut self,
+        option: char,
+        table: &[(&str, T)],
+    ) -> Result<Option<T>, Failure> {
+        if self.word().is_none() {
+            return Ok(None);
+        }
+        match self.optional(table) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let word = self.arguments.next().unwrap_or_default();
+                Err(Failure::Parameter { word, option })
+            }
+        }
+    }
+}
+
+/// The first of the names that begins with `word`.
+fn find<T>(table: &[(&str, T)], word: &[u8]) -> Option<usize> {
+    table.iter().position(|(name, _)| name.as_bytes().starts_with(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(line: &str) -> Result<Option<u32>, Failure> {
+        let words = line.split(' ').filter(|word| !word.is_empty());
+        let words = words.map(|word| OsString::from(word.replace('~', "")));
+        parse(words).map(|command| match command.action {
+            Action::Request(request) => request.id(),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn requests_have_the_numbers_of_the_original() {
+        let table = [
+            ("-c", 46),
+            ("-c ct", 18),
+            ("-c e", 42),
+            ("-f", 45),
+            ("-f int", 33),
+            ("-f external", 34),
+            ("-F", 43),
+            ("-F ct", 0),
+            ("-F expect", 38),
+            ("-i", 16),
+            ("-i expect", 40),
+            ("-e", 17),
+            ("-e expect", 41),
+            ("-i -x", 24),
+            ("-e -x", 25),
+            ("-i expect -x", 47),
+            ("-e expect -x", 48),
+            ("-s", 21),
+            ("-s n", 28),
+            ("-s ~", 28),
+            ("-s c", 29),
+            ("-s r", 30),
+            ("-s rs", 32),
+            ("-s m", 31),
+            ("-s l", 31),
+            ("-s p", 35),
+            ("-s q", 36),
+            ("-s ct", 21),
+            ("-s e", 37),
+            ("-s en", 100),
+            ("-R", 44),
+            ("-R ct", 1),
+            ("-R expect", 39),
+            ("-B", 22),
+            ("-n", 23),
+            ("-t", 26),
+            ("-k -s", 21),
+            ("-i -e", 17),
+            ("xkx", 20),
+        ];
+        for (line, id) in table {
+            assert_eq!(ids(line), Ok(Some(id)), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert_eq!(ids("-x -i"), Err(Failure::Invalid));
+        assert_eq!(ids("-i -x -x"), Err(Failure::Invalid));
+        assert_eq!(ids("-s -d"), Err(Failure::Invalid));
+        assert_eq!(ids("-d -s"), Err(Failure::Invalid));
+        assert_eq!(ids("-C"), Err(Failure::NoConfig));
+        assert_eq!(ids("-i bogus"), Err(Failure::Unknown("bogus".into())));
+        let parameter = Failure::Parameter { word: "networks".into(), option: 's' };
+        assert_eq!(ids("-s networks"), Err(parameter));
+        assert_eq!(ids("-d"), Ok(None));
+        assert_eq!(ids("-s -h"), Ok(None));
+    }
+}
