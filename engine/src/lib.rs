@@ -8,6 +8,7 @@
 mod addr6;
 mod bitmap;
 pub mod cache;
+pub mod caches;
 mod changes;
 pub mod command;
 pub mod config;
@@ -18,6 +19,7 @@ mod epoch;
 pub mod expects;
 pub mod filter;
 mod index;
+pub mod kernel;
 pub mod log;
 mod side;
 mod slab;

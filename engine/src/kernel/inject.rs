@@ -1,0 +1,88 @@
+//! Injection: what peers report straight into the kernel, without an external cache.
+
+use proto_ctnl::{Expect, Flow};
+
+use super::KernelSide;
+use super::batch::Slot;
+use super::errno::EOPNOTSUPP;
+use super::plan::{Job, Next};
+use super::report::Object;
+
+/// What a peer says of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InjectKind {
+    /// It is new.
+    New,
+    /// It changed.
+    Update,
+    /// It is gone.
+    Delete,
+}
+
+/// The queue for injection is full: the object was refused and counted. What was lost this way
+/// comes again with the next resync from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+impl std::fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("too many objects wait for injection")
+    }
+}
+
+impl std::error::Error for QueueFull {}
+
+impl KernelSide {
+    /// Queues a flow that a peer reported. Its timeout is taken as received.
+    ///
+    /// # Errors
+    /// [`QueueFull`], and the flow is not injected.
+    pub fn inject(&mut self, kind: InjectKind, flow: &Flow) -> Result<(), QueueFull> {
+        let job = match kind {
+            InjectKind::New => Job::InjectNew,
+            InjectKind::Update => Job::InjectUpdate,
+            InjectKind::Delete => Job::InjectDelete,
+        };
+        self.queue_injection(job, Object::Flow(*flow))
+    }
+
+    /// Queues an expectation that a peer reported.
+    ///
+    /// # Errors
+    /// [`QueueFull`], and the expectation is not injected.
+    pub fn inject_expect(&mut self, kind: InjectKind, expect: &Expect) -> Result<(), QueueFull> {
+        let job = match kind {
+            InjectKind::New | InjectKind::Update => Job::InjectExpect,
+            InjectKind::Delete => Job::InjectExpectDelete,
+        };
+        self.queue_injection(job, Object::Expect(*expect))
+    }
+
+    /// Room for this many more objects, so that a reader can hold back what it has.
+    pub fn inject_room(&self) -> usize {
+        self.config.inject_queue_max.saturating_sub(self.inject.len())
+    }
+
+    fn queue_injection(&mut self, job: Job, object: Object) -> Result<(), QueueFull> {
+        if self.inject_room() == 0 {
+            self.counters.inject_refused += 1;
+            return Err(QueueFull);
+        }
+        self.inject.push_back(Slot { object, ..Slot::empty(job) });
+        let waiting = self.inject.len() as u64;
+        self.counters.inject_queue_max = self.counters.inject_queue_max.max(waiting);
+        self.busy = true;
+        Ok(())
+    }
+
+    pub(super) fn settle_injected(&mut self, slot: &Slot, next: Next, errno: i32) {
+        if next == Next::Failed {
+            self.counters.inject_failed += 1;
+            let missing = slot.job == Job::InjectExpect && errno == EOPNOTSUPP;
+            self.counters.expects_without_helper += u64::from(missing);
+            return;
+        }
+        self.counters.injected += 1;
+        self.counters.without_helper += u64::from(slot.bare);
+    }
+}

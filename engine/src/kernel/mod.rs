@@ -1,0 +1,258 @@
+//! The kernel's side of a shard: everything that is written into the kernel's table or read out
+//! of it, events aside.
+//!
+//! [`KernelSide`] is sans-io: it says which requests to send by which socket, is given what
+//! arrives, and is told the time. It belongs to one shard and handles that shard's flows only.
+//!
+//! * *Commit* writes the external cache into the kernel, in two passes over all shards: first what
+//!   stands alone, then what was expected, whose masters must exist.
+//! * *Injection* writes what peers report into the kernel as it comes.
+//! * *Resync* brings the internal cache into agreement with a dump of the kernel's table. One
+//!   dump serves all shards; somebody else reads it.
+//! * *Classification and audit* look after silent flows, see [`sweep`].
+//! * *Flush* deletes the kernel's flows that pass the filter.
+//!
+//! Requests go in batches of up to a hundred, one batch at a time, with one acknowledgement at
+//! its end. A request never waits for the answer to another one.
+
+mod batch;
+mod commit;
+pub mod errno;
+mod flush;
+mod inject;
+mod origin;
+mod plan;
+mod report;
+mod request;
+mod resync;
+mod send;
+mod sweep;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use proto_ctnl::{Content, Flow, FlowRef, Messages};
+
+use crate::caches::Caches;
+use crate::filter::FlowFilter;
+
+pub use commit::Pass;
+pub use inject::{InjectKind, QueueFull};
+pub use origin::{Effect, Lane, Origin, Ports};
+pub use report::{
+    AuditReport, CommitReport, Failure, FlushReport, KernelCounters, KernelEvent, Object,
+    Operation, ResyncReport,
+};
+pub use resync::DumpPurpose;
+pub use sweep::{AuditMethod, audit_method};
+
+use batch::{Batch, Slot};
+use commit::{CommitExpectsRun, CommitRun};
+use flush::FlushRun;
+use plan::Step;
+use report::Events;
+use resync::DumpRun;
+use sweep::Sweep;
+
+/// What a shard's kernel side is told once.
+#[derive(Clone, Debug)]
+pub struct KernelConfig {
+    /// This shard.
+    pub shard: u32,
+    /// All shards.
+    pub shards: u32,
+    /// Restore TCP window scales instead of making flows liberal (`TCPWindowTracking`).
+    pub window_tracking: bool,
+    /// Seconds that committed entries live (`CommitTimeout`); `None`: what the peer's entry had
+    /// left.
+    pub commit_timeout_secs: Option<u32>,
+    /// Received flows go straight into the kernel (`DisableExternalCache`).
+    pub inject: bool,
+    /// Most received objects that wait for injection.
+    pub inject_queue_max: usize,
+    /// Which flows count in dumps and flushes.
+    pub filter: FlowFilter,
+    /// How long an answer is waited for. The kernel answers before the sending call returns, so
+    /// this only bounds what a lost answer costs.
+    pub patience: Duration,
+    /// Time over which a pass over silent flows is spread.
+    pub audit_period: Duration,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            shards: 1,
+            window_tracking: false,
+            commit_timeout_secs: None,
+            inject: false,
+            inject_queue_max: 8192,
+            filter: FlowFilter::default(),
+            patience: Duration::from_secs(2),
+            audit_period: Duration::from_secs(52),
+        }
+    }
+}
+
+/// A batch to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// By which socket.
+    pub lane: Lane,
+    /// Octets of the buffer; one datagram.
+    pub len: usize,
+}
+
+/// The kernel's side of one shard.
+#[derive(Debug)]
+pub struct KernelSide {
+    config: KernelConfig,
+    start: Instant,
+    batch: Batch,
+    /// What is to be asked again, in order, before anything new.
+    redo: VecDeque<Slot>,
+    inject: VecDeque<Slot>,
+    commit: Option<CommitRun>,
+    commit_expects: Option<CommitExpectsRun>,
+    flush: Option<FlushRun>,
+    dump: Option<DumpRun>,
+    sweep: Option<Sweep>,
+    events: Events,
+    counters: KernelCounters,
+    /// There is work that neither an answer nor a deadline announces.
+    busy: bool,
+    last_now: Instant,
+    scratch: Flow,
+    stored: Flow,
+}
+
+impl KernelSide {
+    /// The kernel's side of a shard. `start` is the time from which the caches' stamps count.
+    pub fn new(config: KernelConfig, start: Instant) -> Self {
+        Self {
+            config,
+            start,
+            batch: Batch::new(1),
+            redo: VecDeque::new(),
+            inject: VecDeque::new(),
+            commit: None,
+            commit_expects: None,
+            flush: None,
+            dump: None,
+            sweep: None,
+            events: Events::new(),
+            counters: KernelCounters::default(),
+            busy: false,
+            last_now: start,
+            scratch: Flow::default(),
+            stored: Flow::default(),
+        }
+    }
+
+    /// Whose doing an event with this port id is.
+    pub const fn origin(&self, port: u32, ports: &Ports) -> Origin {
+        Origin::of(port, ports, self.config.inject)
+    }
+
+    /// Counts so far.
+    pub const fn counters(&self) -> &KernelCounters {
+        &self.counters
+    }
+
+    /// Takes what one of the request sockets received.
+    pub fn on_datagram(&mut self, now: Instant, caches: &mut Caches, bytes: &[u8]) {
+        self.last_now = now;
+        for message in Messages::new(bytes) {
+            let content = match message.and_then(|message| message.content()) {
+                Ok(content) => content,
+                Err(_) => {
+                    self.counters.malformed += 1;
+                    continue;
+                }
+            };
+            match content {
+                Content::Ack { seq } => self.on_answer(now, caches, seq, 0),
+                Content::Error(error) => self.on_answer(now, caches, error.seq, error.errno),
+                Content::Flow(flow) => self.on_entry(now, caches, &flow),
+                _ => self.counters.strays += 1,
+            }
+        }
+    }
+
+    /// The answers to what is under way may be lost: a request socket overran, or its requests
+    /// could not be sent.
+    pub fn answers_lost(&mut self, now: Instant, caches: &mut Caches) {
+        self.last_now = now;
+        if self.batch.in_flight() {
+            self.counters.unanswered += 1;
+            self.complete(now, caches);
+        }
+    }
+
+    /// When [`KernelSide::handle_timeout`] and [`KernelSide::poll_send`] want to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let work = self.busy.then_some(self.last_now);
+        let sweep = match &self.sweep {
+            Some(sweep) if !self.batch.in_flight() => sweep.due(),
+            _ => None,
+        };
+        [work, sweep, self.batch.deadline(), self.events.deadline()].into_iter().flatten().min()
+    }
+
+    /// Time has passed; a slice of what is left of a resync is done.
+    pub fn handle_timeout(&mut self, now: Instant, caches: &mut Caches) {
+        self.last_now = now;
+        self.busy = false;
+        self.events.handle_timeout(now);
+        if self.batch.deadline().is_some_and(|deadline| now >= deadline) {
+            self.counters.unanswered += 1;
+            self.complete(now, caches);
+        }
+        self.sweep_stale(now, caches);
+    }
+
+    /// What the owner should know.
+    pub fn poll_event(&mut self) -> Option<KernelEvent> {
+        self.events.pop()
+    }
+
+    /// Seconds since the engine's start, as the caches count.
+    fn secs(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn on_answer(&mut self, now: Instant, caches: &mut Caches, seq: u32, errno: i32) {
+        match self.batch.answer(seq, errno) {
+            Some(true) => self.complete(now, caches),
+            Some(false) => {}
+            None => self.counters.strays += 1,
+        }
+    }
+
+    /// The kernel tells the entry that was asked for.
+    fn on_entry(&mut self, now: Instant, caches: &mut Caches, flow: &FlowRef<'_>) {
+        let Some(slot) = self.batch.by_seq(flow.message().seq) else {
+            self.counters.strays += 1;
+            return;
+        };
+        if slot.step != Step::Compare {
+            self.counters.strays += 1;
+            return;
+        }
+        slot.answer = Some(0);
+        if slot.job == plan::Job::Audit {
+            self.on_audited(now, caches, flow);
+            return;
+        }
+        let Object::Flow(wanted) = &slot.object else { return };
+        let same = match flow.reply() {
+            Ok(reply) => reply.is_some() && reply == request::translated_reply(wanted),
+            Err(_) => {
+                self.counters.malformed += 1;
+                false
+            }
+        };
+        slot.same = Some(same);
+    }
+}
