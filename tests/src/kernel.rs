@@ -10,7 +10,7 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send,
-    socket_with,
+    sendto, socket_with,
 };
 
 use crate::netns::Netns;
@@ -180,6 +180,15 @@ impl Kernel {
     /// # Panics
     /// If the kernel does not answer.
     pub fn read(&mut self, write: impl FnOnce(&mut Batch), mut each: impl FnMut(&[u8])) {
+        // Behind the netlink header, the family, the version and the resource.
+        self.read_whole(write, |message| each(&message[20..]));
+    }
+
+    /// Reads a table: `each` gets every message, from its header on.
+    ///
+    /// # Panics
+    /// If the kernel does not answer.
+    pub fn read_whole(&mut self, write: impl FnOnce(&mut Batch), mut each: impl FnMut(&[u8])) {
         let mut batch = Batch::default();
         write(&mut batch);
         send(&self.socket, batch.finish(), SendFlags::empty()).expect("the kernel takes a request");
@@ -192,11 +201,17 @@ impl Kernel {
                     ERROR => {
                         assert_eq!(message.body[..4], [0; 4], "the kernel refuses a dump");
                     }
-                    // Behind the family, the version and the resource.
-                    _ => each(&message.body[4..]),
+                    _ => each(message.whole),
                 }
             }
         }
+    }
+
+    /// Sends bytes to a multicast group, as if the kernel had.
+    pub fn forge_event(&self, bytes: &[u8], group: u32) {
+        let groups = netlink::SocketAddrNetlink::new(0, 1 << (group - 1));
+        // Refused if nobody listens, or if the bytes are none.
+        let _ = sendto(&self.socket, bytes, SendFlags::empty(), &groups);
     }
 }
 
@@ -217,6 +232,7 @@ const DONE: u16 = 3;
 struct Message<'a> {
     kind: u16,
     seq: u32,
+    whole: &'a [u8],
     /// Behind the netlink header.
     body: &'a [u8],
 }
@@ -226,8 +242,12 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
         let length = word(0)? as usize;
-        let message =
-            Message { kind: word(4)? as u16, seq: word(8)?, body: bytes.get(16..length)? };
+        let message = Message {
+            kind: word(4)? as u16,
+            seq: word(8)?,
+            whole: bytes.get(..length)?,
+            body: bytes.get(16..length)?,
+        };
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })

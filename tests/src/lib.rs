@@ -18,6 +18,8 @@ pub mod netns;
 pub mod peer;
 pub mod privilege;
 pub mod proc;
+pub mod random;
+pub mod relay;
 pub mod request;
 pub mod snapshot;
 pub mod table;

@@ -201,6 +201,8 @@ pub struct Node {
     pub ns: Netns,
     /// How it is configured from the next start on.
     pub setup: Setup,
+    /// Whether the next start finds what a killed daemon left. Only ours can bear it.
+    pub keep_files: bool,
     directory: Option<TempDir>,
     child: Option<Child>,
 }
@@ -218,7 +220,7 @@ impl Node {
         // Short, because the path of a UNIX socket ends at 107 bytes.
         let directory = tempfile::Builder::new().prefix("st-").tempdir_in("/tmp");
         let directory = directory.expect("/tmp is writable");
-        Self { index, ns, setup, directory: Some(directory), child: None }
+        Self { index, ns, setup, keep_files: false, directory: Some(directory), child: None }
     }
 
     /// Directory with the node's files.
@@ -235,9 +237,11 @@ impl Node {
         let directory = self.directory().to_owned();
         let config = directory.join("conf");
         fs::write(&config, self.setup.text(self.index, &directory)).expect("own directory");
-        // The original refuses to start beside what a killed one left.
-        let _ = fs::remove_file(directory.join("lock"));
-        let _ = fs::remove_file(directory.join("ctl"));
+        if !self.keep_files {
+            // The original refuses to start beside what a killed one left.
+            let _ = fs::remove_file(directory.join("lock"));
+            let _ = fs::remove_file(directory.join("ctl"));
+        }
         let console = File::options().create(true).append(true).open(directory.join("console"));
         let console = console.expect("own directory");
         let child = self

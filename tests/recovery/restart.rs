@@ -1,0 +1,73 @@
+//! A receiver that is killed in the middle of everything and comes back.
+
+use std::time::Duration;
+
+use shardtrack_tests::cond::wait_until;
+use shardtrack_tests::flows::{marked, plain};
+use shardtrack_tests::kernel::Kernel;
+use shardtrack_tests::limits::alone;
+use shardtrack_tests::need_root;
+use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
+use shardtrack_tests::table::{Masks, assert_same, cache_lines};
+
+/// How long a node may take to converge after its return.
+const CONVERGE: Duration = Duration::from_secs(10);
+const FLOWS: u32 = 100_000;
+
+fn converges(mode: Mode, link: Link, kill_sender: bool) {
+    let setup = Setup::new(Make::Ours, mode, link);
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    let flows = plain(0, FLOWS);
+    let (before, during) = flows.split_at(flows.len() / 2);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create_at(before, 50_000);
+    let victim = if kill_sender { &mut pair.a } else { &mut pair.b };
+    victim.kill9();
+    // Not a moment of quiet while it is away.
+    kernel.create_at(during, 50_000);
+    let updated: Vec<_> = flows.iter().step_by(3).map(|flow| marked(flow, 9)).collect();
+    kernel.update_at(&updated, 50_000);
+    let gone: Vec<_> = flows.iter().step_by(4).copied().collect();
+    kernel.delete_at(&gone, 50_000);
+    let victim = if kill_sender { &mut pair.a } else { &mut pair.b };
+    victim.start();
+    let left = (flows.len() - gone.len()) as u64;
+    wait_until(CONVERGE, "the receiver knows what is left", || {
+        pair.a.cached(true) == left && pair.b.cached(false) == left
+    });
+    let sent = cache_lines(&pair.a.client(&["-i"]), Masks { zero_mark: true, ..Masks::NONE });
+    let received = cache_lines(&pair.b.client(&["-e"]), Masks { zero_mark: true, ..Masks::NONE });
+    assert_same(("the sender", &sent), ("the receiver", &received));
+}
+
+macro_rules! restarts {
+    ($($name:ident: $mode:ident over $link:ident, sender: $sender:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            need_root!();
+            let _alone = alone();
+            converges(Mode::$mode, Link::$link, $sender);
+        }
+    )*};
+}
+
+restarts! {
+    a_killed_receiver_converges_ftfw_udp: Ftfw over Udp, sender: false;
+    a_killed_receiver_converges_notrack_udp: Notrack over Udp, sender: false;
+    a_killed_receiver_converges_notrack_tcp: Notrack over Tcp, sender: false;
+    a_killed_sender_converges_ftfw_udp: Ftfw over Udp, sender: true;
+}
+
+/// A killed daemon leaves files behind; they must not stop the next start.
+#[test]
+fn what_a_killed_daemon_left_does_not_stop_the_next() {
+    need_root!();
+    let mut pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, Link::Udp);
+    for _ in 0..3 {
+        pair.a.kill9();
+        pair.a.keep_files = true;
+        pair.a.start();
+    }
+    assert!(pair.a.client(&["-s"]).contains("cache internal:"));
+}
