@@ -1,7 +1,7 @@
 //! Filters that the kernel applies to a dump or a flush.
 
 use crate::consts::*;
-use crate::encode::put_tuple;
+use crate::put::put_tuple;
 use crate::tuple::Tuple;
 use crate::writer::Writer;
 

@@ -38,10 +38,13 @@ mod expect_ref;
 mod filter;
 mod flow;
 mod flow_ref;
+#[doc(hidden)]
+pub mod fuzzing;
 mod name;
 mod names;
 mod nl;
 mod protoinfo;
+mod put;
 pub mod render;
 mod shard;
 mod stats;

@@ -182,3 +182,81 @@ fn layer4(nest: &Attr<'_>) -> Result<(u8, L4), DecodeError> {
         None => Err(DecodeError::new(DecodeErrorKind::Missing, nest.offset).within(CTA_PROTO_NUM)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::put::put_tuple;
+    use crate::writer::Writer;
+
+    fn tuple(v6: bool, proto: u8, l4: L4) -> Tuple {
+        let address = |n: u8| match v6 {
+            false => IpAddr::from([192, 0, 2, n]),
+            true => IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n]),
+        };
+        Tuple { src: address(1), dst: address(2), proto, l4 }
+    }
+
+    /// Calls `f` with the attribute of `tuple`.
+    fn encoded(tuple: &Tuple, zone: Option<u16>, f: impl FnOnce(&[u8], &Attr<'_>)) {
+        let mut buf = [0; 256];
+        let mut writer = Writer::new(&mut buf, 0);
+        put_tuple(&mut writer, CTA_TUPLE_ORIG, tuple, zone);
+        let end = writer.end().unwrap();
+        let attr = Attrs::new(&buf[..end], 0).next().unwrap().unwrap();
+        f(&buf[..end], &attr);
+    }
+
+    #[test]
+    fn fixed_offsets_and_the_walk_agree() {
+        for v6 in [false, true] {
+            for proto in [proto::TCP, proto::UDP, proto::SCTP, proto::GRE, proto::UDPLITE] {
+                let tuple = tuple(v6, proto, L4::ports(1003, 80));
+                encoded(&tuple, None, |bytes, attr| {
+                    assert_eq!(usual_tuple(bytes, CTA_TUPLE_ORIG), Some(tuple));
+                    assert_eq!(usual_tuple(bytes, CTA_TUPLE_REPLY), None);
+                    assert_eq!(general_tuple(attr), Ok(TupleParts { tuple, zone: None }));
+                    for cut in 0..bytes.len() - 2 {
+                        assert_eq!(usual_tuple(&bytes[..cut], CTA_TUPLE_ORIG), None, "{cut}");
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_usual_is_walked() {
+        for (v6, number, l4) in [
+            (false, proto::ICMP, L4::icmp(77, 8, 1)),
+            (true, proto::ICMPV6, L4::icmp(77, 128, 2)),
+            (false, 50, L4::default()),
+            (true, 89, L4::default()),
+        ] {
+            let tuple = tuple(v6, number, l4);
+            encoded(&tuple, Some(7), |bytes, attr| {
+                assert_eq!(usual_tuple(bytes, CTA_TUPLE_ORIG), None);
+                assert_eq!(tuple_at(bytes, attr), Ok(TupleParts { tuple, zone: Some(7) }));
+            });
+        }
+        // With a zone the nest is longer than usual.
+        let tuple = tuple(false, proto::TCP, L4::ports(1, 2));
+        encoded(&tuple, Some(9), |bytes, attr| {
+            assert_eq!(usual_tuple(bytes, CTA_TUPLE_ORIG), None);
+            assert_eq!(tuple_at(bytes, attr), Ok(TupleParts { tuple, zone: Some(9) }));
+        });
+    }
+
+    #[test]
+    fn ports_under_icmps_number_are_not_its_words() {
+        let tcp = tuple(false, proto::TCP, L4::ports(1, 2));
+        encoded(&tcp, None, |bytes, _| {
+            let mut bytes = bytes.to_vec();
+            let num = bytes.len() - 20;
+            assert_eq!(bytes[num], proto::TCP);
+            bytes[num] = proto::ICMP;
+            let attr = Attrs::new(&bytes, 0).next().unwrap().unwrap();
+            let decoded = tuple_at(&bytes, &attr).unwrap().tuple;
+            assert_eq!((decoded.proto, decoded.l4), (proto::ICMP, L4::default()));
+        });
+    }
+}
