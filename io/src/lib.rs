@@ -6,4 +6,26 @@
 
 #![allow(unsafe_code, reason = "system calls and memory shared with the kernel need it")]
 
+mod bpf;
+mod error;
+mod fd;
+mod intake;
+mod map;
+mod netlink;
 pub mod process;
+mod ring;
+mod sockopt;
+
+pub use error::IoError;
+pub use fd::Fd;
+pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
+pub use netlink::{ACK_CHARGE_BYTES, DUMP_BYTES, Received, RequestSocket};
+pub use ring::{
+    Completion, Datagrams, Group, Lease, Outcome, Ring, RingConfig, SendBuffer, SendBytes,
+    SendOptions, Waker,
+};
+pub use rustix::io::Errno;
+
+/// Octets that a buffer for merged datagrams needs: the most that one receive can bring, and
+/// the kernel's header.
+pub const DATAGRAM_BUFFER_BYTES: u32 = 65_536 + 128;

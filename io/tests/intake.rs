@@ -1,0 +1,296 @@
+//! The three intakes against the kernel: the same events, each in its shard, losses counted.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::{Key, apply, create, delete, in_namespace, keys, skip, update};
+use io::{EventIntake, IntakeKind, IntakeOptions, RequestSocket, Ring, RingConfig, ShardIntake};
+use proto_ctnl::shard_of;
+
+const TOKEN: u64 = 7;
+
+/// Whether the ring intake can be tested here; says so if not.
+fn ring_works(name: &str) -> bool {
+    match io::probe_ring_intake() {
+        Ok(()) => true,
+        Err(error) => {
+            skip(name, &error.to_string());
+            false
+        }
+    }
+}
+
+fn kinds(name: &str) -> Vec<IntakeKind> {
+    let mut kinds = vec![IntakeKind::Filter, IntakeKind::Single];
+    if ring_works(name) {
+        kinds.insert(0, IntakeKind::Ring);
+    }
+    kinds
+}
+
+/// Reads everything that is there, by ring and by socket, as a thread of the daemon would.
+struct Reader {
+    ring: Ring,
+    parts: Vec<ShardIntake>,
+    /// Messages and the shard that got them, in order of arrival.
+    seen: Vec<(usize, Vec<u8>)>,
+}
+
+impl Reader {
+    fn new(options: &IntakeOptions) -> Self {
+        let mut ring = Ring::new(&RingConfig::default()).unwrap();
+        let mut parts = EventIntake::open(options).unwrap().into_shards();
+        for (token, part) in (TOKEN..).zip(&mut parts) {
+            part.start(&mut ring, token).unwrap();
+        }
+        ring.submit().unwrap();
+        Self { ring, parts, seen: Vec::new() }
+    }
+
+    fn turn(&mut self) {
+        let seen = &mut self.seen;
+        for (shard, part) in self.parts.iter_mut().enumerate() {
+            while part.drain(100, |m| seen.push((shard, m.to_vec()))).more {}
+        }
+        self.ring.wait(1, Duration::from_millis(2)).unwrap();
+        while let Some(completion) = self.ring.next_completion() {
+            let shard = (completion.token - TOKEN) as usize;
+            let visit = |m: &[u8]| seen.push((shard, m.to_vec()));
+            self.parts[shard].handle(completion.outcome, visit).unwrap();
+        }
+    }
+
+    /// Reads until `count` messages were seen.
+    fn read(&mut self, count: usize) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.seen.len() < count && Instant::now() < end {
+            self.turn();
+        }
+        for _ in 0..3 {
+            self.turn();
+        }
+        assert_eq!(self.seen.len(), count);
+    }
+}
+
+/// A message without what differs between two runs: the port of the requester, the id of the
+/// flow, times.
+fn comparable(message: &[u8]) -> Vec<u8> {
+    let mut m = message.to_vec();
+    m[12..16].fill(0);
+    let mut at = 20;
+    while at + 4 <= m.len() {
+        let length = usize::from(u16::from_ne_bytes([m[at], m[at + 1]]));
+        let kind = u16::from_ne_bytes([m[at + 2], m[at + 3]]) & 0x3fff;
+        // CTA_TIMEOUT, CTA_ID, CTA_TIMESTAMP, CTA_TIMESTAMP_EVENT
+        if matches!(kind, 7 | 12 | 20 | 27) {
+            m[at + 4..at + length].fill(0);
+        }
+        at += length.next_multiple_of(4).max(4);
+    }
+    m
+}
+
+/// The index of the flow that an event is about: all addresses here carry it.
+fn key_of(m: &[u8]) -> Key {
+    let v6 = m[16] == 10;
+    let (at, number) = if v6 { (42, 76) } else { (32, 52) };
+    let mut octets: [u8; 4] = m[at..at + 4].try_into().unwrap();
+    if !v6 {
+        octets[0] = 0;
+    }
+    Key { v6, protocol: m[number], index: u32::from_be_bytes(octets) }
+}
+
+fn life(keys: &[Key]) -> Vec<Vec<u8>> {
+    let mut requests = Vec::new();
+    for &key in keys {
+        requests.push(create(key, 0));
+        requests.push(update(key, 0, key.index + 1));
+        requests.push(delete(key, 0));
+    }
+    requests
+}
+
+#[test]
+fn all_intakes_deliver_the_same_events_to_the_right_shards() {
+    const NAME: &str = "all_intakes_deliver_the_same_events_to_the_right_shards";
+    in_namespace(NAME, || {
+        let mut multisets: Vec<BTreeMap<Vec<u8>, usize>> = Vec::new();
+        let keys = keys(200);
+        let requests = RequestSocket::open(1 << 20, 1 << 20).unwrap();
+        for kind in kinds(NAME) {
+            for shards in [1u8, 2, 4] {
+                let options =
+                    IntakeOptions { shards, kind: Some(kind), ..IntakeOptions::default() };
+                let mut reader = Reader::new(&options);
+                apply(&requests, &life(&keys));
+                reader.read(3 * keys.len());
+                let mut multiset = BTreeMap::new();
+                let mut order: BTreeMap<Key, Vec<(u8, u16)>> = BTreeMap::new();
+                for (shard, m) in &reader.seen {
+                    assert_eq!(m.len(), u32::from_ne_bytes(m[..4].try_into().unwrap()) as usize);
+                    *multiset.entry(comparable(m)).or_default() += 1;
+                    let key = key_of(m);
+                    let flags = u16::from_ne_bytes([m[6], m[7]]);
+                    order.entry(key).or_default().push((m[4], flags));
+                    let expected = match kind {
+                        IntakeKind::Single => 0,
+                        _ => shard_of(&key.tuple(), shards.into()) as usize,
+                    };
+                    assert_eq!(*shard, expected, "{kind} {shards} {key:?}");
+                }
+                assert_eq!(order.len(), keys.len());
+                for (key, steps) in order {
+                    assert_eq!(steps, [(0, 0x600), (0, 0), (2, 0)], "{kind} {key:?}");
+                }
+                let by_ring: u64 = reader.parts.iter().map(ShardIntake::by_ring).sum();
+                let all = (3 * keys.len()) as u64;
+                assert_eq!(by_ring, if kind == IntakeKind::Ring { all } else { 0 });
+                assert_eq!(reader.parts.iter().map(ShardIntake::lost).sum::<u64>(), 0);
+                multisets.push(multiset);
+            }
+        }
+        for other in &multisets[1..] {
+            assert!(*other == multisets[0], "two intakes differ");
+        }
+    });
+}
+
+#[test]
+fn a_full_ring_loses_and_counts() {
+    const NAME: &str = "a_full_ring_loses_and_counts";
+    in_namespace(NAME, || {
+        if !ring_works(NAME) {
+            return;
+        }
+        let options = IntakeOptions {
+            shards: 2,
+            kind: Some(IntakeKind::Ring),
+            buffer_bytes: 8192,
+            ..IntakeOptions::default()
+        };
+        let mut reader = Reader::new(&options);
+        let requests = RequestSocket::open(1 << 20, 1 << 20).unwrap();
+        let keys = keys(200);
+        apply(&requests, &life(&keys));
+        let lost: Vec<u64> = reader.parts.iter().map(ShardIntake::lost).collect();
+        assert!(lost.iter().all(|&l| l > 0), "{lost:?}");
+        let produced = 3 * keys.len();
+        reader.read(produced - lost.iter().sum::<u64>() as usize);
+        // The rings go on afterwards.
+        reader.seen.clear();
+        apply(&requests, &life(&keys[..5]));
+        reader.read(15);
+        assert_eq!(reader.parts.iter().map(ShardIntake::lost).collect::<Vec<_>>(), lost);
+    });
+}
+
+#[test]
+fn reliable_events_survive_a_full_intake() {
+    const NAME: &str = "reliable_events_survive_a_full_intake";
+    in_namespace(NAME, || {
+        for kind in kinds(NAME) {
+            let options = IntakeOptions {
+                shards: 2,
+                kind: Some(kind),
+                buffer_bytes: 16 << 10,
+                reliable: true,
+                ..IntakeOptions::default()
+            };
+            let mut reader = Reader::new(&options);
+            let requests = RequestSocket::open(1 << 20, 1 << 20).unwrap();
+            let keys = keys(300);
+            // Nobody reads: buffers of the ring included, only some of these find room.
+            let mut all: Vec<_> = keys.iter().map(|&key| create(key, 0)).collect();
+            all.extend(keys.iter().map(|&key| delete(key, 0)));
+            apply(&requests, &all);
+            let lost: u64 = reader.parts.iter().map(ShardIntake::lost).sum();
+            assert!(lost > 0, "{kind}: nothing was lost, so nothing was tested");
+            let mut destroyed = std::collections::BTreeSet::new();
+            let end = Instant::now() + Duration::from_secs(10);
+            while destroyed.len() < keys.len() && Instant::now() < end {
+                reader.turn();
+                for (_, m) in reader.seen.drain(..).filter(|(_, m)| m[4] == 2) {
+                    assert!(destroyed.insert(key_of(&m)), "{kind}: destroyed twice");
+                }
+            }
+            assert_eq!(destroyed.len(), keys.len(), "{kind}");
+        }
+    });
+}
+
+#[test]
+fn a_full_socket_is_counted_and_can_grow() {
+    const NAME: &str = "a_full_socket_is_counted_and_can_grow";
+    in_namespace(NAME, || {
+        let options = IntakeOptions { kind: Some(IntakeKind::Filter), ..IntakeOptions::default() };
+        let mut reader = Reader::new(&options);
+        let requests = RequestSocket::open(1 << 20, 1 << 20).unwrap();
+        let keys = keys(600);
+        // More events than there are buffers, fewer than the socket holds.
+        apply(&requests, &life(&keys));
+        reader.read(3 * keys.len());
+        assert_eq!(reader.parts[0].lost(), 0);
+
+        let options = IntakeOptions { buffer_bytes: 64 << 10, ..options };
+        let mut reader = Reader::new(&options);
+        apply(&requests, &life(&keys));
+        let lost = reader.parts[0].lost() as usize;
+        assert!(lost > 0);
+        reader.read(3 * keys.len() - lost);
+        let grown = reader.parts[0].grow(8 << 20).unwrap();
+        assert!(grown >= 8 << 20, "{grown}");
+        reader.seen.clear();
+        apply(&requests, &life(&keys));
+        reader.read(3 * keys.len());
+        assert_eq!(reader.parts[0].lost() as usize, lost);
+    });
+}
+
+#[test]
+fn what_the_program_does_not_know_comes_by_the_socket() {
+    const NAME: &str = "what_the_program_does_not_know_comes_by_the_socket";
+    in_namespace(NAME, || {
+        if !ring_works(NAME) {
+            return;
+        }
+        let options = IntakeOptions {
+            shards: 2,
+            kind: Some(IntakeKind::Ring),
+            expectations: true,
+            ..IntakeOptions::default()
+        };
+        let mut reader = Reader::new(&options);
+        let requests = RequestSocket::open(0, 0).unwrap();
+        let master = Key { v6: false, protocol: 6, index: 77 };
+        let expected = Key { v6: false, protocol: 6, index: 78 };
+        if !common::create_with_helper(&requests, master, "ftp") {
+            skip(NAME, "no ftp helper in this kernel");
+            return;
+        }
+        apply(&requests, &[common::expect(master, expected)]);
+        reader.read(2);
+        assert_eq!(reader.seen.iter().filter(|(_, m)| m[5] == 2).count(), 1);
+        assert_eq!(reader.parts[0].by_socket(), 1);
+    });
+}
+
+#[test]
+fn automatic_choice_says_why() {
+    const NAME: &str = "automatic_choice_says_why";
+    in_namespace(NAME, || {
+        let intake = EventIntake::open(&IntakeOptions::default()).unwrap();
+        match io::probe_ring_intake() {
+            Ok(()) => {
+                assert_eq!((intake.kind(), intake.reason()), (IntakeKind::Ring, "works here"));
+            }
+            Err(error) => {
+                assert_eq!(intake.kind(), IntakeKind::Filter);
+                assert_eq!(intake.reason(), format!("no ring: {error}"));
+            }
+        }
+    });
+}
