@@ -98,8 +98,9 @@ impl Greeting {
         self.suspect = None;
     }
 
-    /// A HELLO newer than `last`, the last number accepted. Whether the peer has restarted.
-    pub(crate) fn ahead(&mut self, seq: u32, last: u32, flags: u8, now: Instant) -> bool {
+    /// A HELLO newer than `last`, the last number accepted. `None` if the peer has not restarted,
+    /// else the first number of its new life that may have been missed.
+    pub(crate) fn ahead(&mut self, seq: u32, last: u32, flags: u8, now: Instant) -> Option<u32> {
         self.answer = true;
         if let Some(run) = &mut self.run
             && run.last == last
@@ -108,11 +109,12 @@ impl Greeting {
         {
             run.last = seq;
             run.at = now;
-            return false;
+            return None;
         }
         let old_flag = self.state == State::Done && flags & flag::HELLO_BACK != 0;
+        let missed = self.suspect.map_or(last.wrapping_add(1), |suspect| suspect.first);
         self.begin(seq, now);
-        !old_flag
+        (!old_flag).then_some(missed)
     }
 
     /// A HELLO not newer than the last number accepted. `None` if it is a late copy, else the peer
@@ -154,8 +156,8 @@ mod tests {
         let mut g = Greeting::new();
         g.begin(100, now);
         assert_eq!(g.flags(), flag::HELLO | flag::HELLO_BACK);
-        assert!(!g.ahead(101, 100, flag::HELLO, now));
-        assert!(!g.ahead(103, 101, flag::HELLO, now));
+        assert_eq!(g.ahead(101, 100, flag::HELLO, now), None);
+        assert_eq!(g.ahead(103, 101, flag::HELLO, now), None);
         assert_eq!(g.flags(), flag::HELLO | flag::HELLO_BACK);
         g.answered();
         assert_eq!(g.flags(), 0);
@@ -168,8 +170,8 @@ mod tests {
         g.begin(100, now);
         g.flags();
         g.answered();
-        assert!(!g.ahead(111, 110, flag::HELLO | flag::HELLO_BACK, now));
-        assert!(g.ahead(121, 120, flag::HELLO, now));
+        assert_eq!(g.ahead(111, 110, flag::HELLO | flag::HELLO_BACK, now), None);
+        assert_eq!(g.ahead(121, 120, flag::HELLO, now), Some(121));
     }
 
     #[test]

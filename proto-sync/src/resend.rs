@@ -233,9 +233,23 @@ impl ResendQueue {
         live - self.live
     }
 
-    /// Removes everything.
-    pub(crate) fn take_all(&mut self, each: impl FnMut(Sent)) -> u32 {
-        self.take(self.tail, self.head.wrapping_sub(1), each)
+    /// Removes everything; requests for everything only if `resync`.
+    pub(crate) fn take_all(&mut self, resync: bool, mut each: impl FnMut(Sent)) {
+        let mut seq = self.tail;
+        while seq != self.head {
+            if self.slot(seq).slot == Slot::Resync && !resync {
+                seq = seq.wrapping_add(1);
+                continue;
+            }
+            match self.free(seq) {
+                Some(sent) => {
+                    each(sent);
+                    seq = seq.wrapping_add(1);
+                }
+                None => seq = self.slot(seq).a,
+            }
+        }
+        self.advance();
     }
 
     /// Removes every element before `seq`.

@@ -19,6 +19,8 @@ const RELIEF: Duration = Duration::from_millis(100);
 /// Time that an element may lie behind acknowledged ones: longer than a lost acknowledgement takes
 /// to be asked for and repeated.
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
+/// Time in which a peer that is there answers.
+const ANSWER: Duration = Duration::from_millis(300);
 /// After a restart there is no telling how many numbers were lost; more than this is no loss.
 const RESTART_GAP_MAX: u32 = 4096;
 
@@ -34,6 +36,8 @@ pub(super) struct Ftfw {
     control: ControlQueue,
     resend: ResendQueue,
     flight: Flight,
+    /// When everything was last asked for.
+    resync_at: Option<Instant>,
     /// The highest number that an acknowledgement of the peer began with.
     acked_from: Option<u32>,
     /// What was before this number at that time has been left behind.
@@ -76,6 +80,7 @@ impl Ftfw {
             control: ControlQueue::new(),
             resend,
             flight: Flight { max, forgiven: 0, progress_at: now, blocked: false },
+            resync_at: None,
             acked_from: None,
             left_behind: None,
         }
@@ -124,12 +129,16 @@ impl Ftfw {
             }
             None => {}
             Some(last) if before(last, m.seq) => {
-                let restarted = hello && self.greeting.ahead(m.seq, last, m.flags, now);
+                let missed =
+                    if hello { self.greeting.ahead(m.seq, last, m.flags, now) } else { None };
                 self.greeting.settled();
-                if restarted {
-                    self.restart(c, now, host);
+                match missed {
+                    Some(first) => {
+                        self.restart(c, now, host);
+                        self.gap(c, first, m.seq, true);
+                    }
+                    None => self.gap(c, last.wrapping_add(1), m.seq, false),
                 }
-                self.gap(c, last, m.seq, restarted);
             }
             Some(_) => {
                 let missed = if hello { self.greeting.late(m.seq, now) } else { None };
@@ -139,16 +148,16 @@ impl Ftfw {
                     return Verdict::Drop;
                 };
                 self.restart(c, now, host);
-                self.gap(c, first.wrapping_sub(1), m.seq, true);
+                self.gap(c, first, m.seq, true);
             }
         }
         self.accept(c, m.seq, digest);
         self.act(c, now, digest, host)
     }
 
-    /// The numbers between `last` and `seq`, if any, are missing.
-    fn gap(&mut self, c: &mut Common, last: u32, seq: u32, restarted: bool) {
-        let missing = seq.wrapping_sub(last) - 1;
+    /// The numbers from `first` up to `seq`, not included, are missing, if there are any.
+    fn gap(&mut self, c: &mut Common, first: u32, seq: u32, restarted: bool) {
+        let missing = seq.wrapping_sub(first);
         if missing == 0 || restarted && missing > RESTART_GAP_MAX {
             return;
         }
@@ -156,9 +165,9 @@ impl Ftfw {
             c.counters.lost += u64::from(missing);
         }
         if let Some(from) = self.ack_from.take() {
-            self.control.ack(from, last);
+            self.control.ack(from, first.wrapping_sub(1));
         }
-        self.control.nack(last.wrapping_add(1), seq.wrapping_sub(1));
+        self.control.nack(first, seq.wrapping_sub(1));
         self.window = self.ack_window;
     }
 
@@ -250,7 +259,9 @@ impl Ftfw {
         self.window = self.ack_window;
         let counters = &mut c.counters;
         let resync = &mut c.resync;
-        self.resend.take_all(|sent| match sent {
+        // A peer that has just been asked for everything is greeting in its answer.
+        let asked = self.resync_at.is_some_and(|at| now.saturating_duration_since(at) < ANSWER);
+        self.resend.take_all(!asked, |sent| match sent {
             Sent::Object(token) => {
                 counters.requeued += 1;
                 host.nacked(token);
@@ -300,6 +311,11 @@ impl Ftfw {
 
     pub(super) fn next_control(&mut self) -> Option<Range> {
         self.control.pop()
+    }
+
+    /// A request for everything is about to be sent.
+    pub(super) fn asks_resync(&mut self, now: Instant) {
+        self.resync_at = Some(now);
     }
 
     pub(super) fn next_flags(&mut self) -> u8 {

@@ -31,7 +31,7 @@ impl Session {
             self.common.paced = true;
             return None;
         }
-        let used = self.fill_control(datagram, host);
+        let used = self.fill_control(now, datagram, host);
         let mut used = self.fill_state(now, datagram, used, host);
         if used == 0 && self.common.alive {
             used = self.put_alive(datagram, host);
@@ -47,7 +47,7 @@ impl Session {
     }
 
     /// Acknowledgements and requests.
-    fn fill_control(&mut self, datagram: &mut [u8], host: &mut impl Host) -> usize {
+    fn fill_control(&mut self, now: Instant, datagram: &mut [u8], host: &mut impl Host) -> usize {
         let mut used = 0;
         for cell in datagram.chunks_exact_mut(RANGE_LEN) {
             let range = match &mut self.machine {
@@ -66,6 +66,9 @@ impl Session {
                 }
                 None if core::mem::take(&mut self.common.resync) => {
                     counters.resyncs_sent += 1;
+                    if let Machine::Ftfw(ftfw) = &mut self.machine {
+                        ftfw.asks_resync(now);
+                    }
                     (flag::RESYNC, 0, 0, Sent::Resync)
                 }
                 None => break,
