@@ -45,8 +45,13 @@ pub trait Log: Send + Sync {
     /// Opens the log file again after it was moved away; called on SIGHUP.
     fn reopen(&self) {}
 
-    /// The copy for lines about single entries in the system log has another level than their
-    /// neighbours; `line` is the entry as a dump prints it.
+    /// Lines dropped so far for lack of room.
+    fn dropped(&self) -> u64 {
+        0
+    }
+
+    /// Takes the entry that the error before it was about, as a dump prints it. Such lines have a
+    /// form of their own in log files.
     fn entry(&self, line: fmt::Arguments<'_>) {
         self.log(Level::Error, line);
     }

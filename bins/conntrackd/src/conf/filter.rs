@@ -11,16 +11,16 @@ use super::token::{Class, Token};
 impl<'a> Parser<'a> {
     /// What follows the word `Filter`.
     pub fn filter(&mut self) -> Parse {
-        let mut token = self.next();
+        let mut token = self.take();
         self.settings.filter.kernelspace = false;
         if token.reserved() == "From" {
-            let side = self.next();
+            let side = self.take();
             self.settings.filter.kernelspace = match side.reserved() {
                 "Userspace" => false,
                 "Kernelspace" => true,
                 _ => return self.unexpected(side),
             };
-            token = self.next();
+            token = self.take();
         }
         if token.class != Class::Symbol(b'{') {
             return self.unexpected(token);
@@ -53,7 +53,7 @@ impl<'a> Parser<'a> {
     }
 
     fn policy(&mut self) -> Parse<Policy> {
-        let token = self.next();
+        let token = self.take();
         match token.reserved() {
             "Accept" => Ok(Policy::Accept),
             "Ignore" => Ok(Policy::Ignore),
@@ -125,9 +125,9 @@ impl<'a> Parser<'a> {
                 _ => return self.unexpected(token),
             };
             add(&mut self.settings.filter.tcp_states, state);
-            token = self.next();
+            token = self.take();
         }
-        let protocol = self.next();
+        let protocol = self.take();
         match protocol.reserved() {
             "TCP" => Ok(()),
             _ => self.unexpected(protocol),

@@ -70,7 +70,7 @@ impl<'a> Parser<'a> {
         // Types may nest, so a file could otherwise choose how deep the stack grows.
         let mut open = vec![(name, layer3, layer4, line)];
         while let Some((name, layer3, layer4, line)) = open.last() {
-            let token = self.next();
+            let token = self.take();
             if token.class == Class::Symbol(b'}') {
                 let (name, layer3, layer4, line) =
                     (name.clone(), layer3.clone(), layer4.clone(), *line);

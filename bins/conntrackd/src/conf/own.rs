@@ -66,7 +66,7 @@ impl<'a> Parser<'a> {
             let mut last = first;
             let mut token = self.peek();
             if token.class == Class::Signed && token.text.first() == Some(&b'-') {
-                self.next();
+                self.take();
                 last = match super::lexer::number(&token.text[1..]) {
                     last if last <= u32::from(CPU_MAX) => last as u16,
                     _ => return self.cpu_range(),
@@ -80,7 +80,7 @@ impl<'a> Parser<'a> {
             if token.class != Class::Symbol(b',') {
                 break;
             }
-            self.next();
+            self.take();
         }
         self.settings.engine.cpus = cpus;
         Ok(())

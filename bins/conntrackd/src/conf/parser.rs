@@ -58,7 +58,7 @@ impl<'a> Parser<'a> {
         let mut sync_seen = false;
         let mut stats_seen = false;
         loop {
-            let token = self.next();
+            let token = self.take();
             match token.reserved() {
                 "General" => self.block(Self::general_item)?,
                 "Sync" => {
@@ -197,7 +197,7 @@ impl<'a> Parser<'a> {
     }
 
     fn overrun_resync(&mut self) -> Parse<Option<u32>> {
-        let token = self.next();
+        let token = self.take();
         match token.class {
             Class::Bool(true) | Class::Number(0) => Ok(Some(30)),
             Class::Bool(false) => Ok(None),
@@ -208,7 +208,7 @@ impl<'a> Parser<'a> {
 
     /// The value of a `LogFile`; nothing if it is `off`, which changes nothing.
     pub fn log_file(&mut self, default: &'static str, name: &str) -> Parse<Option<&'a [u8]>> {
-        let token = self.next();
+        let token = self.take();
         match token.class {
             Class::Bool(on) => Ok(on.then_some(default.as_bytes())),
             Class::Path if token.text.len() > FILE_PATH_MAX => {
@@ -226,7 +226,7 @@ impl<'a> Parser<'a> {
         other: Option<Facility>,
         stop: &str,
     ) -> Parse<Option<Facility>> {
-        let token = self.next();
+        let token = self.take();
         match token.class {
             Class::Bool(on) => Ok(on.then_some(Facility::DAEMON)),
             Class::Word => {
@@ -245,7 +245,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The next word of the file.
-    pub fn next(&mut self) -> Token<'a> {
+    pub fn take(&mut self) -> Token<'a> {
         match self.peeked.take() {
             Some(token) => token,
             None => self.lexer.next(&mut self.diagnostics),
@@ -254,7 +254,7 @@ impl<'a> Parser<'a> {
 
     /// The next word of the file, which stays there.
     pub fn peek(&mut self) -> Token<'a> {
-        let token = self.next();
+        let token = self.take();
         self.peeked = Some(token);
         token
     }
@@ -268,7 +268,7 @@ impl<'a> Parser<'a> {
     /// Items up to a closing brace.
     pub fn items(&mut self, mut item: impl FnMut(&mut Self, Token<'a>) -> Parse) -> Parse {
         loop {
-            let token = self.next();
+            let token = self.take();
             if token.class == Class::Symbol(b'}') {
                 return Ok(());
             }
@@ -278,13 +278,13 @@ impl<'a> Parser<'a> {
 
     /// A word of exactly this class.
     pub fn expect(&mut self, class: Class) -> Parse<Token<'a>> {
-        let token = self.next();
+        let token = self.take();
         if token.class == class { Ok(token) } else { self.unexpected(token) }
     }
 
     /// A number.
     pub fn number(&mut self) -> Parse<u32> {
-        let token = self.next();
+        let token = self.take();
         match token.class {
             Class::Number(value) => Ok(value),
             _ => self.unexpected(token),
@@ -301,7 +301,7 @@ impl<'a> Parser<'a> {
 
     /// A yes or no.
     pub fn bool(&mut self) -> Parse<bool> {
-        let token = self.next();
+        let token = self.take();
         match token.class {
             Class::Bool(value) => Ok(value),
             _ => self.unexpected(token),

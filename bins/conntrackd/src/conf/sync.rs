@@ -65,7 +65,7 @@ impl<'a> Parser<'a> {
     }
 
     fn mode(&mut self, line: u32) -> Parse {
-        let token = self.next();
+        let token = self.take();
         let Class::Mode(mode) = token.class else {
             return self.unexpected(token);
         };
@@ -107,7 +107,7 @@ impl<'a> Parser<'a> {
     }
 
     fn expectation_sync(&mut self) -> Parse {
-        let token = self.next();
+        let token = self.take();
         match token.class {
             Class::Bool(on) => {
                 let sync = self.sync();
@@ -136,10 +136,10 @@ impl<'a> Parser<'a> {
     }
 
     fn link(&mut self, kind: LinkKind, line: u32) -> Parse {
-        let mut token = self.next();
+        let mut token = self.take();
         let is_default = token.reserved() == "Default";
         if is_default {
-            token = self.next();
+            token = self.take();
         }
         if token.class != Class::Symbol(b'{') {
             return self.unexpected(token);

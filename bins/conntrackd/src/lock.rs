@@ -1,0 +1,134 @@
+//! The lock file: at most one daemon per file.
+//!
+//! The original takes the mere existence of the file for a running daemon. Ours also holds a
+//! lock on it and writes its process id into it, so that the file of a daemon that was killed
+//! stops nobody: nobody holds its lock. The file of a killed original is empty and never locked;
+//! it is taken over if no other `conntrackd` runs in this network namespace.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// A lock that is held; it goes with the value.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    file: File,
+    /// Whether a file of a daemon that is gone was taken over.
+    pub taken_over: bool,
+}
+
+impl Lock {
+    /// Takes the lock, or fails if another daemon has it or the file cannot be made.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600).custom_flags(flags);
+        let (mut file, taken_over) = match options.clone().create_new(true).open(path) {
+            Ok(file) => (file, false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (options.open(path)?, true)
+            }
+            Err(error) => return Err(error),
+        };
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        // Its owner may have removed the file between our two steps.
+        if !is_at(&file, path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if taken_over {
+            let mut owner = String::new();
+            let known =
+                (&mut file).take(64).read_to_string(&mut owner).is_ok() && !owner.is_empty();
+            if !known && other_daemon_runs() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
+        file.set_len(0)?;
+        io::Seek::rewind(&mut file)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Self { path: path.to_owned(), file, taken_over })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether `file` is what stands at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// Whether another process of the name `conntrackd` can be seen that may share our network.
+fn other_daemon_runs() -> bool {
+    let own = [std::process::id(), std::os::unix::process::parent_id()];
+    let network = fs::read_link("/proc/self/ns/net").ok();
+    let Ok(processes) = fs::read_dir("/proc") else {
+        // Nobody can be seen, so anybody may be there.
+        return true;
+    };
+    processes.flatten().any(|process| {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+        else {
+            return false;
+        };
+        let is_daemon = fs::read_to_string(process.path().join("comm"))
+            .is_ok_and(|name| name.trim_end() == "conntrackd");
+        let elsewhere = match fs::read_link(process.path().join("ns/net")) {
+            Ok(theirs) => network.as_ref().is_some_and(|ours| *ours != theirs),
+            Err(_) => false,
+        };
+        is_daemon && !elsewhere && !own.contains(&pid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_daemon_at_a_time_and_no_leftovers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let lock = Lock::take(&path).expect("a lock");
+        assert!(!lock.taken_over);
+        assert!(Lock::take(&path).is_err());
+        let owner = fs::read_to_string(&path).expect("a file");
+        assert_eq!(owner, format!("{}\n", std::process::id()));
+        drop(lock);
+        assert!(!path.exists());
+        assert!(Lock::take(&folder.path().join("none/lock")).is_err());
+    }
+
+    #[test]
+    fn the_file_of_a_killed_daemon_is_taken_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        fs::write(&path, "4194999\n").expect("a file");
+        let lock = Lock::take(&path).expect("a lock");
+        assert!(lock.taken_over);
+        assert!(Lock::take(&path).is_err());
+    }
+
+    #[test]
+    fn the_file_of_somebody_else_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let lock = Lock::take(&path).expect("a lock");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "").expect("another");
+        drop(lock);
+        assert!(path.exists());
+    }
+}

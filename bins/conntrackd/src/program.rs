@@ -1,0 +1,96 @@
+//! What a call of the program does, from its arguments to its exit status.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use engine::command::Request;
+use engine::log::Level;
+use rustix::fs::Mode;
+
+use crate::args::{self, Action, Command};
+use crate::conf;
+use crate::conf::environment::Machine;
+use crate::conf::settings::Settings;
+use crate::daemon::{self, Engine};
+use crate::log::print_early;
+use crate::{client, text};
+
+/// Runs the program.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let program = arguments.next().unwrap_or_else(|| "conntrackd".into());
+    let command = match args::parse(arguments) {
+        Ok(command) => command,
+        Err(failure) => {
+            if failure.shows_usage() {
+                print(&text::usage(&program.to_string_lossy()));
+            }
+            print_early(Level::Error, &failure.text());
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &command.warnings {
+        print_early(Level::Warning, warning.as_bytes());
+    }
+    match command.action {
+        Action::Help => print(&text::usage(&program.to_string_lossy())),
+        Action::Version => print(&text::version()),
+        Action::Request(request) => return configured(&command, |s| ask(s, request)),
+        Action::Daemon { background } => {
+            return configured(&command, |settings| daemon::run(settings, background, engine));
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Reads the configuration and goes on with it.
+fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCode {
+    // Everything that is made from here on is for its owner alone.
+    rustix::process::umask(Mode::from_raw_mode(0o177));
+    let file = match fs::read(&command.config) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            // The original's scanner gives up on what it opened and cannot read, with this status.
+            print_early(Level::Error, b"the configuration file is a directory");
+            return ExitCode::from(2);
+        }
+        Err(_) => {
+            let path = command.config.as_os_str().as_bytes();
+            print_early(Level::Error, &[b"can't open config file `", path, b"'"].concat());
+            return ExitCode::FAILURE;
+        }
+    };
+    let reading = conf::read(&file, &Machine);
+    for diagnostic in &reading.diagnostics {
+        print_early(diagnostic.level, &diagnostic.text);
+    }
+    match &reading.settings {
+        Some(settings) => ExitCode::from(go_on(settings)),
+        None => ExitCode::FAILURE,
+    }
+}
+
+fn ask(settings: &Settings, request: Request) -> u8 {
+    let asked = match &settings.control_path {
+        Some(path) => client::ask(path, request, &mut io::stdout().lock()),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    match asked {
+        Ok(()) => 0,
+        Err(_) => {
+            print_early(
+                Level::Error,
+                b"can't connect: is conntrackd running? appropriate permissions?",
+            );
+            1
+        }
+    }
+}
+
+fn print(text: &str) {
+    // Nobody reads it: no reason to fail.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
