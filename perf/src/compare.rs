@@ -1,0 +1,79 @@
+//! The original and ours in turns, on the same machine and in the same minutes.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use shardtrack_tests::cond::wait_until;
+use shardtrack_tests::flows::plain;
+use shardtrack_tests::kernel::Kernel;
+use shardtrack_tests::limits::TableSize;
+use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
+use shardtrack_tests::privilege;
+
+use crate::report::{self, Figures};
+use crate::{Options, bare};
+
+/// Events per second while CPU time is measured: what the original bears without an overrun.
+const RATE: u32 = 60_000;
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Measures all rounds and prints the medians.
+pub(crate) fn run(options: &Options) -> io::Result<()> {
+    if !privilege::owns_machine() {
+        return Err(io::Error::other("needs root, and nf_conntrack_max must be ours to raise"));
+    }
+    let _size = TableSize::at_least(u64::from(options.flows) + 100_000)?;
+    let makes = [Make::Original, if options.original { Make::Original } else { Make::Ours }];
+    let mut figures = [Vec::new(), Vec::new()];
+    let mut floors = Vec::new();
+    for round in 1..=options.rounds {
+        println!("round {round} of {}", options.rounds);
+        for (make, figures) in makes.into_iter().zip(&mut figures) {
+            let measured = measure(make, options.flows, options.rate.unwrap_or(RATE));
+            println!("  {make:?}: {measured}");
+            figures.push(measured);
+        }
+        let floor = bare::insert(options.flows);
+        println!("  bare loop: {:.3} s", floor.as_secs_f64());
+        floors.push(floor);
+    }
+    let [original, ours] = figures.map(|figures| Figures::median(&figures));
+    let text =
+        report::text(options.flows, options.rounds, &original, &ours, report::median(floors));
+    println!("\n{text}");
+    if options.record {
+        report::append(&text)?;
+    }
+    Ok(())
+}
+
+/// One pair of a make: replication of new flows from one to the other, then their commit.
+fn measure(make: Make, flows: u32, rate: u32) -> Figures {
+    let mut setup = Setup::new(make, Mode::Ftfw, Link::Udp);
+    // The original's chains are as short as they can be, and its buffers as large as ours.
+    setup.hash_size = 1 << 19;
+    setup.event_buffer = 256 << 20;
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    let table = plain(0, flows);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    let before = (pair.a.cpu_time(), pair.b.cpu_time(), pair.b.resident());
+    kernel.create_at(&table, rate);
+    let all = u64::from(flows);
+    wait_until(LIMIT, "the receiver knows every flow", || pair.b.cached(false) >= all);
+    // Acknowledgements and what else follows belong to the price.
+    std::thread::sleep(Duration::from_millis(1500));
+    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / f64::from(flows);
+    let active = each(pair.a.cpu_time() - before.0);
+    let backup = each(pair.b.cpu_time() - before.1);
+    let memory = pair.b.resident().saturating_sub(before.2) as f64 / f64::from(flows);
+    let begin = Instant::now();
+    pair.b.client(&["-c"]);
+    let commit = begin.elapsed();
+    let committed: u64 =
+        pair.b.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0);
+    assert!(committed >= all, "only {committed} of {all} flows were committed by {make:?}");
+    wait_until(LIMIT, "the node that committed knows its flows", || pair.b.cached(true) >= all);
+    let lost = [&pair.a, &pair.b].map(|node| node.counter(30, "netlink overrun:").unwrap_or(0));
+    Figures { active, backup, memory, commit: commit.as_secs_f64(), overruns: lost[0] + lost[1] }
+}
