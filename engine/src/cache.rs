@@ -5,8 +5,9 @@
 //! not, from a late acknowledgement say, and does nothing. Once a cache has held as many flows as
 //! it is going to, nothing here allocates.
 //!
-//! What is to be sent about flows is kept in the entries too, see [`crate::changes`]; re-reading
-//! the kernel's table is in [`crate::epoch`].
+//! What is to be sent about flows is kept in the entries too: a changed flow is queued once,
+//! however often it changes, and read at its newest state when it is sent. So memory is bounded by
+//! the number of flows and never by that of events.
 
 use proto_ctnl::{Flow, Present, Status, Tuple};
 
@@ -188,10 +189,9 @@ impl Cache {
 
     pub(crate) fn find_key(&self, key: &Key, hash: u32) -> Option<u32> {
         let pairs = &self.extras.pairs;
-        self.index.find(hash, |slot| {
-            let entry = self.table.at(slot);
-            entry.head().hash == hash && entry.is(key, pairs)
-        })
+        // The stored hash is not compared: it stands in another cache line than the key, and the
+        // index compared seven bits of it.
+        self.index.find(hash, |slot| self.table.at(slot).is(key, pairs))
     }
 
     /// Whether a flow that is not dead stands there.

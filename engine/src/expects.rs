@@ -1,8 +1,8 @@
 //! The expectations of one shard.
 //!
 //! They are few and short-lived, so they are stored as they are. What is to be sent about them is
-//! tracked as for flows, see [`crate::changes`]; [`Expects`] has the methods of
-//! [`Cache`](crate::cache::Cache) under the same names.
+//! tracked as for flows: [`Expects`] has the methods of [`Cache`](crate::cache::Cache) under the
+//! same names.
 
 use proto_ctnl::{Expect, ExpectPresent, Tuple};
 

@@ -243,3 +243,53 @@ fn too_many_tombstones_are_reported() {
     cache.begin_epoch();
     assert!(!cache.tombstones_overflowed());
 }
+
+#[test]
+fn places_and_side_records_are_used_again_across_chunks() {
+    let mut cache = cache(Role::Internal, 12_000);
+    let flow_of = |n: u32| {
+        let mut flow = kernel_flow(n, n.is_multiple_of(2));
+        if n.is_multiple_of(5) {
+            flow.present.insert(Present::SYNPROXY);
+            flow.synproxy.isn = n % 3;
+        }
+        if n.is_multiple_of(7) {
+            flow.reply.dst = tuple(u8::from(n.is_multiple_of(2))).src;
+            flow.present.insert(Present::SECCTX);
+            flow.secctx = proto_ctnl::Name::new(b"u:r:t").unwrap();
+        }
+        flow
+    };
+    for n in 0..12_000 {
+        cache.replace(&flow_of(n), 0).unwrap();
+    }
+    cache.verify();
+    let full = cache.allocated();
+    for round in 1..4 {
+        let mut at = FlowIndex::FIRST;
+        while let Some(index) = cache.next_from(at) {
+            if (index.raw() + round) % 3 != 0 {
+                cache.remove(index);
+            }
+            at = index.next();
+        }
+        assert_eq!(cache.len(), 4_000);
+        cache.verify();
+        for n in 0..8_000 {
+            cache.replace(&flow_of(round * 20_000 + n), round).unwrap();
+        }
+        assert_eq!(cache.replace(&flow_of(999_999), round), Err(CacheFull));
+        cache.verify();
+    }
+    let grown = cache.allocated() - full;
+    assert!(grown < full / 4, "{grown} octets more after the places were used again");
+    let mut out = Flow::default();
+    for n in 0..8_000 {
+        let flow = flow_of(60_000 + n);
+        let index = cache.find(&flow.orig, 0).unwrap();
+        cache.load(index, &mut out).unwrap();
+        assert_eq!(out, flow);
+    }
+    cache.clear();
+    cache.verify();
+}
