@@ -17,11 +17,6 @@ impl IoError {
         Self { doing, on: on.into(), source: source.into() }
     }
 
-    /// The error that the last system call of this thread left.
-    pub(crate) fn last(doing: &'static str) -> Self {
-        Self::new(doing, "", io::Error::last_os_error())
-    }
-
     /// The system's error number, if it was the system that refused.
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()

@@ -7,18 +7,24 @@
 #![allow(unsafe_code, reason = "system calls and memory shared with the kernel need it")]
 
 mod bpf;
+mod channel;
 mod error;
 mod fd;
 mod intake;
+mod interface;
 mod map;
 mod netlink;
 pub mod process;
 mod ring;
 mod sockopt;
 
+pub use channel::{
+    CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, Transmitted,
+};
 pub use error::IoError;
 pub use fd::Fd;
 pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
+pub use interface::{Interface, watch_interfaces};
 pub use netlink::{ACK_CHARGE_BYTES, DUMP_BYTES, Received, RequestSocket};
 pub use ring::{
     Completion, Datagrams, Group, Lease, Outcome, Ring, RingConfig, SendBuffer, SendBytes,

@@ -84,3 +84,11 @@ pub(crate) fn attach_program(fd: impl AsFd, program: impl AsFd) -> io::Result<()
 pub(crate) fn join_netlink_group(fd: impl AsFd, group: u32) -> io::Result<()> {
     set(fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &group)
 }
+
+/// Sends to IPv4 groups by the device with this index.
+pub(crate) fn multicast_interface(fd: impl AsFd, index: u32) -> io::Result<()> {
+    let any = libc::in_addr { s_addr: 0 };
+    let by_index =
+        libc::ip_mreqn { imr_multiaddr: any, imr_address: any, imr_ifindex: index.cast_signed() };
+    set(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &by_index)
+}

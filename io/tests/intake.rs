@@ -1,5 +1,7 @@
 //! The three intakes against the kernel: the same events, each in its shard, losses counted.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::collections::BTreeMap;

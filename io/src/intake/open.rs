@@ -133,6 +133,9 @@ impl Rings {
 /// The line before the statistics that ends the verifier's log: what it did not like.
 fn last_words(log: &[u8]) -> String {
     let text = String::from_utf8_lossy(log);
-    let lines = text.trim_end_matches('\0').lines().filter(|l| !l.starts_with("processed "));
-    lines.last().map(|line| format!("({line})")).unwrap_or_default()
+    let mut lines = text.trim_end_matches('\0').lines().rev();
+    lines
+        .find(|line| !line.starts_with("processed "))
+        .map(|line| format!("({line})"))
+        .unwrap_or_default()
 }

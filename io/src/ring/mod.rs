@@ -76,6 +76,7 @@ pub struct Ring {
     // Closed first: what the others hold is free for the kernel to use until then.
     uring: IoUring,
     /// Operations by index; an index without operation is in `free`.
+    #[expect(clippy::vec_box, reason = "the kernel is given addresses of places")]
     ops: Vec<Box<Place>>,
     free: Vec<u32>,
     /// Operations that the kernel knows.

@@ -1,6 +1,7 @@
 //! Namespaces of their own for tests, and requests to the kernel in plain octets.
 
 #![allow(dead_code, reason = "each test binary uses its share")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unsafe_code, reason = "leaving the namespace of the process takes it")]
 
 use std::io::Write as _;

@@ -1,0 +1,379 @@
+//! Channels to the other node: UDP, multicast and TCP.
+//!
+//! A [`Channel`] has a socket that only sends and one that only receives. It is opened anywhere,
+//! started on the ring of the thread that serves it, and from then on fed with completions:
+//!
+//! ```no_run
+//! # use std::time::{Duration, Instant};
+//! # fn run(ring: &mut io::Ring, options: &io::ChannelOptions) -> Result<(), io::IoError> {
+//! const LINK: u64 = 1 << 8;
+//! let datagrams = ring.add_group(16, io::DATAGRAM_BUFFER_BYTES)?;
+//! let mut channel = io::Channel::open(options)?;
+//! channel.start(ring, Instant::now(), LINK, datagrams)?;
+//! loop {
+//!     let sent = channel.transmit(ring, 1400, |room| { let _ = room; None })?;
+//!     if sent.stalled { /* call again after the next completions */ }
+//!     ring.wait(16, Duration::from_millis(1))?;
+//!     let now = Instant::now();
+//!     while let Some(completion) = ring.next_completion() {
+//!         if channel.owns(completion.token) {
+//!             channel.handle(ring, now, completion, |bytes| { let _ = bytes; })?;
+//!         }
+//!     }
+//!     channel.handle_timeout(ring, now)?;
+//! }
+//! # }
+//! ```
+//!
+//! Datagrams of equal length go out as one segmented send, and what the kernel has merged on
+//! arrival is cut again: a datagram costs a tenth of one that travels alone.
+
+mod run;
+mod socket;
+mod tcp;
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use socket2::SockAddr;
+
+use crate::error::{Context as _, IoError};
+use crate::fd::Fd;
+use crate::interface::Interface;
+use crate::ring::{Completion, Group, Outcome, Ring};
+use run::Runs;
+pub use run::Transmitted;
+use rustix::io::Errno;
+use tcp::Stream;
+
+/// Tokens that a channel takes, from the one given to [`Channel::start`].
+pub const CHANNEL_TOKENS: u64 = 16;
+
+/// Token offsets of the operations.
+mod role {
+    pub(super) const RECEIVE: u64 = 0;
+    pub(super) const SEND: u64 = 1;
+    pub(super) const LISTEN: u64 = 2;
+    pub(super) const CONNECT: u64 = 3;
+    /// End of the connection that we send on.
+    pub(super) const WATCH: u64 = 4;
+    /// First of eight for connections that were accepted, so that what an old one still reports
+    /// is not taken for the new one's.
+    pub(super) const ACCEPTED: u64 = 8;
+}
+
+/// The kind of a channel and its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// UDP between two addresses.
+    Udp {
+        /// Address to listen at.
+        local: IpAddr,
+        /// Address of the peer.
+        peer: IpAddr,
+        /// Port of both.
+        port: u16,
+    },
+    /// UDP to a group.
+    Multicast {
+        /// Address of the group.
+        group: IpAddr,
+        /// Port.
+        port: u16,
+        /// IPv4: our address on the interface; `None` goes by the interface's index, as IPv6
+        /// always does.
+        interface_address: Option<IpAddr>,
+    },
+    /// Two TCP connections, one in each direction.
+    Tcp {
+        /// Address to listen at.
+        local: IpAddr,
+        /// Address of the peer.
+        peer: IpAddr,
+        /// Port of both.
+        port: u16,
+    },
+}
+
+/// How to open a channel.
+#[derive(Clone, Debug)]
+pub struct ChannelOptions {
+    /// Kind and addresses.
+    pub kind: ChannelKind,
+    /// Name of the device.
+    pub interface: String,
+    /// Size of the sending socket's buffer in octets, 0 for the system's default.
+    pub send_buffer_bytes: u32,
+    /// Size of the receiving socket's buffer in octets, 0 for 4 MiB.
+    pub receive_buffer_bytes: u32,
+    /// Whether UDP checksums are computed. Without them the kernel does not cut datagrams for
+    /// us, so each costs a send.
+    pub checksum: bool,
+    /// TCP: datagrams kept while the connection is down, of those that were under way when it
+    /// broke. The oldest goes first.
+    pub backlog: usize,
+}
+
+/// What happened to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
+    /// TCP: a peer has connected. Parts of a message from an older connection are void.
+    PeerConnected,
+    /// TCP: the peer has closed its connection.
+    PeerClosed,
+    /// TCP: our connection stands, sending is possible.
+    Connected,
+    /// TCP: our connection broke or could not be made; it is tried again after a second.
+    Disconnected(Errno),
+    /// Datagrams could not be sent and are lost.
+    SendFailed {
+        /// How many.
+        datagrams: u32,
+        /// Why.
+        error: Errno,
+    },
+}
+
+/// One dedicated link to the other node.
+#[derive(Debug)]
+pub struct Channel {
+    interface: Interface,
+    token: u64,
+    group: Option<Group>,
+    /// UDP and multicast: the receiving and the sending socket.
+    sockets: Option<(Fd, Fd)>,
+    /// UDP and multicast: where to.
+    to: SockAddr,
+    /// TCP.
+    stream: Option<Stream>,
+    runs: Runs,
+    /// Datagrams that were cut because a buffer was too small.
+    truncated: u64,
+}
+
+impl Channel {
+    /// Opens the sockets of a channel in the caller's network namespace.
+    ///
+    /// # Errors
+    /// If the device is not there, or an address is not ours or is taken.
+    pub fn open(options: &ChannelOptions) -> Result<Self, IoError> {
+        let interface = Interface::by_name(&options.interface)?;
+        let mut channel = Self {
+            to: socket::destination(&options.kind, &interface),
+            interface,
+            token: 0,
+            group: None,
+            sockets: None,
+            stream: None,
+            runs: Runs::new(options.checksum),
+            truncated: 0,
+        };
+        let index = channel.interface.index();
+        match &options.kind {
+            ChannelKind::Tcp { .. } => {
+                let listener = socket::listener(options, index)?;
+                channel.stream = Some(Stream::new(listener, channel.to.clone(), options));
+                channel.runs.stream(options.backlog);
+            }
+            _ => {
+                let receiver = socket::receiver(options, index)?;
+                channel.sockets = Some((receiver, socket::sender(options, index)?));
+            }
+        }
+        Ok(channel)
+    }
+
+    /// The device, its state as it was last read.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// Reads the device's state again.
+    ///
+    /// # Errors
+    /// If the device has gone.
+    pub fn refresh_interface(&mut self) -> Result<(), IoError> {
+        self.interface.refresh()
+    }
+
+    /// Whether the channel is a TCP one.
+    pub fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Starts receiving, and connecting, on the thread's ring. The channel's completions carry
+    /// the tokens from `token` to `token + CHANNEL_TOKENS - 1`. `group` has buffers of
+    /// [`DATAGRAM_BUFFER_BYTES`](crate::DATAGRAM_BUFFER_BYTES).
+    ///
+    /// # Errors
+    /// If the ring refuses.
+    pub fn start(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+        token: u64,
+        group: Group,
+    ) -> Result<(), IoError> {
+        self.token = token;
+        self.group = Some(group);
+        if let Some((receiver, _)) = &self.sockets {
+            ring.receive_datagrams(token + role::RECEIVE, receiver, group)?;
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.start(ring, now, token)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a completion belongs to this channel.
+    pub fn owns(&self, token: u64) -> bool {
+        self.group.is_some() && (self.token..self.token + CHANNEL_TOKENS).contains(&token)
+    }
+
+    /// Whether the next [`Channel::transmit`] can take datagrams, as far as the channel knows:
+    /// the connection stands and what was sent before is out.
+    pub fn can_send(&self) -> bool {
+        self.runs.idle() && self.stream.as_ref().is_none_or(Stream::connected)
+    }
+
+    /// Asks `fill` for datagrams until it has none (`None`) or no more can be taken, and queues
+    /// them on the ring. `fill` gets room for `datagram_max` octets, at most 65,000, and returns
+    /// how many it wrote.
+    ///
+    /// Sends are in order, each begins when the one before is out. So nothing is taken while
+    /// earlier ones are under way: that is reported as `stalled`, and lasts until their
+    /// completions were handled. They go on while the thread waits in its ring.
+    ///
+    /// # Errors
+    /// If the ring refuses; datagrams that were taken go with the next call.
+    pub fn transmit(
+        &mut self,
+        ring: &mut Ring,
+        datagram_max: usize,
+        fill: impl FnMut(&mut [u8]) -> Option<usize>,
+    ) -> Result<Transmitted, IoError> {
+        if !self.can_send() {
+            return Ok(Transmitted { stalled: true, ..Transmitted::default() });
+        }
+        let transmitted = self.runs.fill(ring, datagram_max, fill);
+        self.submit(ring)?;
+        Ok(transmitted)
+    }
+
+    fn submit(&mut self, ring: &mut Ring) -> Result<(), IoError> {
+        let token = self.token + role::SEND;
+        match (&self.stream, &self.sockets) {
+            (Some(stream), _) => match stream.sender() {
+                Some(fd) => self.runs.submit(ring, token, fd, None),
+                None => Ok(()),
+            },
+            (None, Some((_, sender))) => self.runs.submit(ring, token, sender, Some(&self.to)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Takes a completion of this channel. `receive` gets each datagram, or the next octets of
+    /// the peer's stream.
+    ///
+    /// # Errors
+    /// If receiving has failed for good, or the ring refuses.
+    pub fn handle(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+        completion: Completion,
+        mut receive: impl FnMut(&[u8]),
+    ) -> Result<Option<ChannelEvent>, IoError> {
+        let role = completion.token.wrapping_sub(self.token);
+        match (role, completion.outcome) {
+            (role::RECEIVE, Outcome::Datagrams(datagrams)) => {
+                self.truncated += u64::from(datagrams.truncated());
+                datagrams.iter().for_each(receive);
+                Ok(None)
+            }
+            (role::RECEIVE, Outcome::Failed(error)) => {
+                Err(error).doing("receive from the other node")
+            }
+            (role::SEND, outcome) => self.sent(ring, now, &outcome),
+            (role, outcome) => {
+                let (Some(stream), Some(group)) = (&mut self.stream, self.group) else {
+                    return Ok(None);
+                };
+                let event = stream.handle(ring, now, (role, group), outcome, &mut receive)?;
+                if let Some(ChannelEvent::Disconnected(_)) = event {
+                    self.runs.broken();
+                }
+                if event == Some(ChannelEvent::Connected) {
+                    self.submit(ring)?;
+                }
+                Ok(event)
+            }
+        }
+    }
+
+    fn sent(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+        outcome: &Outcome,
+    ) -> Result<Option<ChannelEvent>, IoError> {
+        let failed = self.runs.completed(outcome);
+        if let (Some(stream), Some((_, error))) = (&mut self.stream, failed) {
+            self.runs.broken();
+            return Ok(stream.lost(ring, now, error));
+        }
+        if self.runs.idle() {
+            // What a failure in front had cancelled.
+            self.submit(ring)?;
+        }
+        Ok(failed.map(|(datagrams, error)| ChannelEvent::SendFailed { datagrams, error }))
+    }
+
+    /// When [`Channel::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.stream.as_ref().and_then(Stream::retry_at)
+    }
+
+    /// Does what is due: connects again.
+    ///
+    /// # Errors
+    /// If no socket can be made, or the ring refuses.
+    pub fn handle_timeout(&mut self, ring: &mut Ring, now: Instant) -> Result<(), IoError> {
+        match &mut self.stream {
+            Some(stream) => stream.handle_timeout(ring, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Datagrams that the receiving socket has lost because its buffer was full. A system call.
+    pub fn receive_drops(&self) -> u32 {
+        let receiver = self.sockets.as_ref().map(|(receiver, _)| receiver);
+        receiver.and_then(|fd| crate::sockopt::drops(fd).ok()).unwrap_or(0)
+    }
+
+    /// Datagrams longer than a receive buffer, which were cut.
+    pub fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
+    /// TCP: datagrams that were dropped from the backlog because it was full.
+    pub fn backlog_drops(&self) -> u64 {
+        self.runs.backlog_drops()
+    }
+
+    /// Whether datagrams of equal length are cut by the kernel. The channel stops that when a
+    /// device refuses it.
+    pub fn segments(&self) -> bool {
+        self.runs.segments()
+    }
+
+    /// Whether a TCP channel has connected to its peer; always true for the others.
+    pub fn connected(&self) -> bool {
+        self.stream.as_ref().is_none_or(Stream::connected)
+    }
+
+    /// Whether the peer has connected to this TCP channel; always true for the others.
+    pub fn peer_connected(&self) -> bool {
+        self.stream.as_ref().is_none_or(Stream::accepted)
+    }
+}
