@@ -145,7 +145,8 @@ fn convert_link(link: &Link, machine: &dyn Environment) -> Result<config::Link, 
     let peer = choose(link.peer_v4, link.peer_v6);
     let port = link.port;
     if link.kind == LinkKind::Multicast && (link.mixed || !local.is_multicast()) {
-        return Err(Refusal::Channel(Errno::INVAL));
+        // What binding to such a group would give.
+        return Err(Refusal::Channel(Errno::ADDRNOTAVAIL));
     }
     let kind = match link.kind {
         LinkKind::Multicast => config::LinkKind::Multicast {

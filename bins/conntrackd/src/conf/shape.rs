@@ -64,32 +64,29 @@ pub fn ipv4(bytes: &[u8]) -> usize {
 /// one to four hexadecimal digits and a colon that may be missing; or one to eight groups of
 /// hexadecimal digits joined by colons. A slash with digits may follow.
 pub fn ipv6(bytes: &[u8]) -> usize {
-    let head = pieces(bytes, Ends::at(0));
-    let middle = Ends(if head.0 == 0 { 0 } else { skip_pairs(bytes, head) });
+    if !bytes.first().is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == b':') {
+        return 0;
+    }
+    let head = pieces(bytes, Ends(1));
+    let middle = Ends(skip_pairs(bytes, head));
     let short = pieces(bytes, middle);
     let long = groups(bytes);
     // The longest end with its prefix: a prefix can follow any end, so all are tried.
-    (0..MAX)
-        .filter(|end| short.has(*end) || long.has(*end))
-        .map(|end| with_prefix(bytes, end))
-        .max()
-        .unwrap_or(0)
+    Ends(short.0 | long.0).map(|end| with_prefix(bytes, end)).max().unwrap_or(0)
 }
 
-/// More than the bytes of the longest address: 7 pieces of 5, `::`, 7 pieces of 5.
-const MAX: usize = 80;
-
-/// A set of positions.
+/// A set of positions, and the way through it. The longest address has 7 pieces of 5 bytes, `::`
+/// and 7 such pieces again, so that the highest position is 72.
 #[derive(Clone, Copy)]
 struct Ends(u128);
 
-impl Ends {
-    fn at(position: usize) -> Self {
-        Self(1 << position)
-    }
+impl Iterator for Ends {
+    type Item = usize;
 
-    fn has(self, position: usize) -> bool {
-        self.0 & (1 << position) != 0
+    fn next(&mut self) -> Option<usize> {
+        let position = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
+        self.0 &= self.0 - 1;
+        Some(position)
     }
 }
 
@@ -99,7 +96,7 @@ fn pieces(bytes: &[u8], starts: Ends) -> Ends {
     let mut last = starts;
     for _ in 0..7 {
         let mut next = 0;
-        for start in (0..MAX).filter(|start| last.has(*start)) {
+        for start in last {
             for length in 1..=hexadecimal(bytes, start) {
                 let end = start + length;
                 next |= 1 << end;
@@ -116,8 +113,8 @@ fn pieces(bytes: &[u8], starts: Ends) -> Ends {
 
 /// The positions behind a `::` that begins at one of `starts`.
 fn skip_pairs(bytes: &[u8], starts: Ends) -> u128 {
-    (0..MAX)
-        .filter(|start| starts.has(*start) && bytes.get(*start..start + 2) == Some(b"::"))
+    starts
+        .filter(|start| bytes.get(*start..start + 2) == Some(b"::"))
         .fold(0, |ends, start| ends | 1 << (start + 2))
 }
 
