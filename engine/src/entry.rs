@@ -215,8 +215,8 @@ impl Entry {
         if take.any(Present::REPLY) && !same_kind(&flow.reply, &flow.orig) {
             take.remove(Present::REPLY);
         }
-        let forget_extra = self.store_protoinfo(flow, take, replace);
-        self.side = extras.sides.store(self.side, flow, replace, forget_extra);
+        self.store_protoinfo(flow, take, replace);
+        self.side = extras.sides.store(self.side, flow, replace);
         if take.any(Present::STATUS) {
             self.status = flow.status.0;
         }
@@ -246,23 +246,21 @@ impl Entry {
         self.present.insert(take);
     }
 
-    /// Gives whether what the protocol added before is void.
-    fn store_protoinfo(&mut self, flow: &Flow, take: Present, replace: bool) -> bool {
+    fn store_protoinfo(&mut self, flow: &Flow, take: Present, replace: bool) {
         let had = self.present.any(Present::PROTOINFO);
         if replace {
             self.bits &= V6;
             self.head.aux = [0; 3];
         }
         if !take.any(Present::PROTOINFO) {
-            return replace;
+            return;
         }
         let kind = match flow.protoinfo {
             ProtoInfo::Tcp(_) => 0,
             ProtoInfo::Sctp(_) => SCTP,
             ProtoInfo::Dccp(_) => DCCP,
         };
-        let other = had && self.bits & KIND != kind;
-        if other {
+        if had && self.bits & KIND != kind {
             self.bits &= V6;
             self.head.aux = [0; 3];
         }
@@ -283,7 +281,6 @@ impl Entry {
                 self.bits |= if dccp.handshake_seq.is_some() { EXTRA } else { 0 };
             }
         }
-        replace || other
     }
 
     fn store_reply(&mut self, reply: &Tuple, pairs: &mut Pairs) {

@@ -128,14 +128,8 @@ impl Sides {
     }
 
     /// Takes the rare members of `flow` into the record `slot`, or drops what that held if
-    /// `replace`. `forget_extra`: the protocol changed. Gives the slot afterwards.
-    pub(crate) fn store(
-        &mut self,
-        slot: u32,
-        flow: &Flow,
-        replace: bool,
-        forget_extra: bool,
-    ) -> u32 {
+    /// `replace`. Gives the slot afterwards.
+    pub(crate) fn store(&mut self, slot: u32, flow: &Flow, replace: bool) -> u32 {
         let extra = extra_of(flow);
         let idle = !flow.present.any(SIDE) && extra.is_none();
         if slot == NIL && (idle || !carries(flow, extra)) {
@@ -146,14 +140,11 @@ impl Sides {
             if idle || !carries(flow, extra) {
                 return NIL;
             }
-        } else if idle && !forget_extra {
+        } else if idle {
             return slot;
         }
         let old = if replace { NIL } else { slot };
         let mut side = self.get(old).copied().unwrap_or(Side::EMPTY);
-        if forget_extra {
-            side.extra = [0; 2];
-        }
         self.apply(&mut side, flow, extra);
         if side == Side::EMPTY {
             // The context went when it became empty, so there is nothing else to free.
