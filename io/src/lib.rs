@@ -12,6 +12,7 @@ mod error;
 mod fd;
 mod intake;
 mod interface;
+mod interrupt;
 mod map;
 mod netlink;
 pub mod process;
@@ -25,6 +26,7 @@ pub use error::IoError;
 pub use fd::Fd;
 pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
 pub use interface::{Interface, watch_interfaces};
+pub use interrupt::{Interrupts, Woken, die_of_broken_pipes};
 pub use netlink::{ACK_CHARGE_BYTES, DUMP_BYTES, Received, RequestSocket};
 pub use ring::{
     Completion, Datagrams, Group, Lease, Outcome, Ring, RingConfig, SendBuffer, SendBytes,

@@ -1,3 +1,9 @@
-//! The `conntrack` command.
+//! The program; everything is in the library.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conntrack::main()
+}

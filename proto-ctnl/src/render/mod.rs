@@ -9,6 +9,7 @@ mod cache;
 mod expect;
 mod labels;
 mod names;
+mod save;
 mod text;
 mod time;
 mod xml;
@@ -20,6 +21,7 @@ pub use cache::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cach
 pub use expect::{expect_text, expect_xml};
 pub use labels::LabelNames;
 pub use names::{dccp_state, proto_name, sctp_state, state_name, tcp_state};
+pub use save::flow_save;
 pub use text::flow_text;
 pub use time::CivilTime;
 pub use xml::flow_xml;

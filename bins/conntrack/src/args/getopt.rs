@@ -1,0 +1,268 @@
+//! Scanning of a command line by the rules of GNU `getopt_long(3)`: options and operands may be
+//! mixed, long names may be cut to an unambiguous prefix, short options may share a word.
+//!
+//! The usual argument crates do not keep to these rules (they take `-o=x` for `-o x` and do not
+//! tell which word an error should show), and scripts depend on them.
+
+use super::options::Key;
+
+/// Whether an option takes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Never.
+    Nothing,
+    /// Always: the rest of the word or the next word.
+    Value,
+    /// Only attached to its own word.
+    Attached,
+}
+
+/// A long option.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Long {
+    pub(crate) name: &'static str,
+    pub(crate) takes: Takes,
+    pub(crate) key: Key,
+}
+
+/// A short option.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    pub(crate) letter: u8,
+    pub(crate) takes: Takes,
+    pub(crate) key: Key,
+}
+
+/// What the scan found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// An option with its value, if it takes one.
+    Option(Key, Option<Vec<u8>>),
+    /// No such option, or an ambiguous one.
+    Unknown,
+    /// An option at the end of the line that needs a value.
+    NoValue,
+    /// No more options.
+    End,
+}
+
+/// A command line being scanned.
+#[derive(Clone, Debug)]
+pub(crate) struct Scanner {
+    words: Vec<Vec<u8>>,
+    /// The next word.
+    index: usize,
+    /// Where the scan stands inside `words[index]`; 0 when it stands in front of it.
+    letter: usize,
+    /// The operands that were passed over and not yet moved behind the options.
+    operands: core::ops::Range<usize>,
+    stop_at_operand: bool,
+}
+
+impl Scanner {
+    /// Starts behind `words[0]`, the name of the program.
+    pub(crate) fn new(words: Vec<Vec<u8>>, stop_at_operand: bool) -> Self {
+        Self { words, index: 1, letter: 0, operands: 1..1, stop_at_operand }
+    }
+
+    /// The word in front of the scan: the one that messages show.
+    pub(crate) fn shown(&self) -> &[u8] {
+        self.words.get(self.index.wrapping_sub(1)).map_or(b"", Vec::as_slice)
+    }
+
+    /// Takes the next word unless it looks like an option or a negation.
+    pub(crate) fn take_operand(&mut self) -> Option<Vec<u8>> {
+        let word = self.words.get(self.index)?;
+        if matches!(word.first(), Some(b'-' | b'!')) {
+            return None;
+        }
+        let word = word.clone();
+        self.index += 1;
+        Some(word)
+    }
+
+    /// The next option, its name sought in `longs` and `shorts`.
+    pub(crate) fn next(&mut self, longs: &[Long], shorts: &[Short]) -> Item {
+        if self.letter == 0 {
+            if !self.at_option() {
+                return Item::End;
+            }
+            if self.words[self.index].starts_with(b"--") {
+                let word = self.words[self.index].clone();
+                return self.long(&word[2..], longs);
+            }
+            self.letter = 1;
+        }
+        self.short(shorts)
+    }
+
+    /// Moves to the next option word. `false` if there is none.
+    fn at_option(&mut self) -> bool {
+        if !self.stop_at_operand {
+            self.move_operands();
+            while self.words.get(self.index).is_some_and(|w| is_operand(w)) {
+                self.index += 1;
+            }
+            self.operands.end = self.index;
+        }
+        match self.words.get(self.index) {
+            None => false,
+            Some(word) if word == b"--" => {
+                self.index = self.words.len();
+                false
+            }
+            Some(word) => !is_operand(word),
+        }
+    }
+
+    /// Brings the options since the operands in front of them.
+    fn move_operands(&mut self) {
+        let (first, end) = (self.operands.start, self.operands.end);
+        if first != end && end != self.index {
+            self.words[first..self.index].rotate_left(end - first);
+            self.operands = first + (self.index - end)..self.index;
+        } else if end != self.index {
+            self.operands = self.index..self.index;
+        }
+    }
+
+    fn long(&mut self, word: &[u8], longs: &[Long]) -> Item {
+        self.index += 1;
+        let (name, attached) = match word.iter().position(|&b| b == b'=') {
+            Some(at) => (&word[..at], Some(word[at + 1..].to_vec())),
+            None => (word, None),
+        };
+        let Some(option) = find(name, longs) else { return Item::Unknown };
+        match (option.takes, attached) {
+            (Takes::Nothing, Some(_)) => Item::Unknown,
+            (Takes::Value, None) => match self.words.get(self.index) {
+                Some(value) => {
+                    self.index += 1;
+                    Item::Option(option.key, Some(value.clone()))
+                }
+                None => Item::NoValue,
+            },
+            (_, attached) => Item::Option(option.key, attached),
+        }
+    }
+
+    fn short(&mut self, shorts: &[Short]) -> Item {
+        let word = self.words[self.index].clone();
+        let letter = word[self.letter];
+        self.letter += 1;
+        let rest = &word[self.letter..];
+        if rest.is_empty() {
+            self.next_word();
+        }
+        let Some(option) = shorts.iter().find(|s| s.letter == letter) else {
+            return Item::Unknown;
+        };
+        let value = match option.takes {
+            Takes::Nothing => return Item::Option(option.key, None),
+            _ if !rest.is_empty() => {
+                self.next_word();
+                Some(rest.to_vec())
+            }
+            Takes::Attached => None,
+            Takes::Value => match self.words.get(self.index) {
+                Some(value) => {
+                    self.index += 1;
+                    Some(value.clone())
+                }
+                None => return Item::NoValue,
+            },
+        };
+        Item::Option(option.key, value)
+    }
+
+    const fn next_word(&mut self) {
+        self.index += 1;
+        self.letter = 0;
+    }
+}
+
+fn is_operand(word: &[u8]) -> bool {
+    word.len() < 2 || word[0] != b'-'
+}
+
+/// The option of that name, or the one it is an unambiguous prefix of. Options that do the same
+/// do not make a prefix ambiguous.
+fn find<'a>(name: &[u8], longs: &'a [Long]) -> Option<&'a Long> {
+    if let Some(exact) = longs.iter().find(|o| o.name.as_bytes() == name) {
+        return Some(exact);
+    }
+    let mut candidates = longs.iter().filter(|o| o.name.as_bytes().starts_with(name));
+    let first = candidates.next()?;
+    candidates.all(|o| o.key == first.key && o.takes == first.takes).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::{LONGS, Opt, SHORTS};
+    use super::*;
+
+    fn scanner(line: &str) -> Scanner {
+        let words = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
+        Scanner::new(words, false)
+    }
+
+    fn next(s: &mut Scanner) -> Item {
+        s.next(LONGS, SHORTS)
+    }
+
+    fn value(opt: Opt, text: &str) -> Item {
+        Item::Option(Key::Opt(opt), Some(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn values_attached_and_apart() {
+        let mut s = scanner("ct extra -s1.1.1.1 more --dst=2.2.2.2 --orig-s 3.3.3.3 -z -- -q 1");
+        assert_eq!(next(&mut s), value(Opt::Src, "1.1.1.1"));
+        assert_eq!(next(&mut s), value(Opt::Dst, "2.2.2.2"));
+        assert_eq!(next(&mut s), value(Opt::Src, "3.3.3.3"));
+        assert_eq!(next(&mut s), Item::Option(Key::Opt(Opt::Zero), None));
+        assert_eq!(next(&mut s), Item::End);
+    }
+
+    #[test]
+    fn optional_values_only_attached() {
+        let mut s = scanner("ct -n 1.2.3.4 -n1.2.3.4 --src-nat=x");
+        assert_eq!(next(&mut s), Item::Option(Key::Opt(Opt::SrcNat), None));
+        assert_eq!(s.take_operand().as_deref(), Some(&b"1.2.3.4"[..]));
+        assert_eq!(next(&mut s), value(Opt::SrcNat, "1.2.3.4"));
+        assert_eq!(next(&mut s), value(Opt::SrcNat, "x"));
+        assert_eq!(s.take_operand(), None);
+    }
+
+    #[test]
+    fn prefixes() {
+        for (line, item) in [
+            ("ct --s 1", Item::Unknown),
+            ("ct --re 1", Item::Unknown),
+            ("ct --mask 1", Item::Unknown),
+            ("ct --zero=5", Item::Unknown),
+            ("ct --dst-na", Item::Option(Key::Opt(Opt::DstNat), None)),
+            ("ct --label x", value(Opt::Label, "x")),
+            ("ct --src", Item::NoValue),
+        ] {
+            assert_eq!(next(&mut scanner(line)), item, "{line}");
+        }
+    }
+
+    /// The word in front of the scan is the offending one, except inside a cluster.
+    #[test]
+    fn shown_word() {
+        for (line, shown) in [
+            ("ct --foo=1 x", "--foo=1"),
+            ("ct -zy", "-zy"),
+            ("ct -xz", "ct"),
+            ("ct -zo", "-zo"),
+            ("ct extra -W", "-W"),
+            ("ct -p", "-p"),
+        ] {
+            let mut s = scanner(line);
+            while let Item::Option(..) = next(&mut s) {}
+            assert_eq!(s.shown(), shown.as_bytes(), "{line}");
+        }
+    }
+}

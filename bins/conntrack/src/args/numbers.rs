@@ -1,0 +1,129 @@
+//! Numbers as the C library reads them.
+
+/// What `strtoul(text, .., 0)` makes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CInt {
+    /// The value, with a minus applied modulo 2^64.
+    pub(crate) value: u64,
+    /// How many octets belong to it; 0 if there is no number.
+    pub(crate) used: usize,
+    /// It does not fit into 64 bits.
+    pub(crate) overflow: bool,
+}
+
+/// Reads a number in base 10, 16 after `0x`, or 8 after `0`.
+pub(crate) fn c_int(text: &[u8]) -> CInt {
+    let blanks = text.iter().take_while(|b| is_space(**b)).count();
+    let (negative, sign) = match text.get(blanks) {
+        Some(b'-') => (true, 1),
+        Some(b'+') => (false, 1),
+        _ => (false, 0),
+    };
+    let start = blanks + sign;
+    let digits = text.get(start..).unwrap_or_default();
+    let (base, skip) = match digits {
+        [b'0', b'x' | b'X', d, ..] if d.is_ascii_hexdigit() => (16, 2),
+        [b'0', ..] => (8, 0),
+        _ => (10, 0),
+    };
+    let (value, count, overflow) = unsigned(&digits[skip..], base);
+    let used = if count == 0 { 0 } else { start + skip + count };
+    CInt { value: if negative { value.wrapping_neg() } else { value }, used, overflow }
+}
+
+/// A C number that fills the text and is at most `max`.
+pub(crate) fn whole_c_int(text: &[u8], max: u64) -> Option<u64> {
+    let n = c_int(text);
+    (n.used > 0 && n.used == text.len() && !n.overflow && n.value <= max).then_some(n.value)
+}
+
+/// What `atol(text)` answers: the leading decimal number, or 0.
+pub(crate) fn atol(text: &[u8]) -> i64 {
+    let blanks = text.iter().take_while(|b| is_space(**b)).count();
+    let (negative, sign) = match text.get(blanks) {
+        Some(b'-') => (true, 1),
+        Some(b'+') => (false, 1),
+        _ => (false, 0),
+    };
+    let (value, _, overflow) = unsigned(text.get(blanks + sign..).unwrap_or_default(), 10);
+    match (i64::try_from(value), negative) {
+        (Ok(n), false) if !overflow => n,
+        (Ok(n), true) if !overflow => -n,
+        (_, false) => i64::MAX,
+        (_, true) => i64::MIN,
+    }
+}
+
+/// The low bits of what `atoi(text)` answers.
+pub(crate) fn atoi(text: &[u8]) -> u32 {
+    atol(text) as u32
+}
+
+/// A decimal number that fills the text, as `strtoul(text, .., 10)` reads it.
+pub(crate) fn whole_decimal(text: &[u8], max: u64) -> Option<u64> {
+    let blanks = text.iter().take_while(|b| is_space(**b)).count();
+    let sign = usize::from(text.get(blanks) == Some(&b'+'));
+    let digits = text.get(blanks + sign..)?;
+    let (value, count, overflow) = unsigned(digits, 10);
+    (count == digits.len() && !overflow && value <= max).then_some(value)
+}
+
+fn unsigned(digits: &[u8], base: u32) -> (u64, usize, bool) {
+    let mut value = 0u64;
+    let mut overflow = false;
+    let mut count = 0;
+    for digit in digits.iter().map_while(|b| char::from(*b).to_digit(base)) {
+        match value.checked_mul(u64::from(base)).and_then(|v| v.checked_add(u64::from(digit))) {
+            Some(v) => value = v,
+            None => overflow = true,
+        }
+        count += 1;
+    }
+    (value, count, overflow)
+}
+
+/// `isspace(3)` in the C locale.
+pub(crate) const fn is_space(b: u8) -> bool {
+    matches!(b, b' ' | b'\t'..=b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases_and_ends() {
+        for (text, value) in [
+            ("0x10", Some(16)),
+            ("010", Some(8)),
+            (" +7", Some(7)),
+            ("0", Some(0)),
+            ("4294967295", Some(0xffff_ffff)),
+            ("4294967296", None),
+            ("-1", None),
+            ("", None),
+            ("5x", None),
+            ("08", None),
+            ("0x", None),
+        ] {
+            assert_eq!(whole_c_int(text.as_bytes(), 0xffff_ffff), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn atoi_never_fails() {
+        assert_eq!(atoi(b"http"), 0);
+        assert_eq!(atoi(b"65589") as u16, 53);
+        assert_eq!(atoi(b"-1") as u16, 65535);
+        assert_eq!(atol(b" 12abc"), 12);
+    }
+
+    #[test]
+    fn prefix_lengths() {
+        assert_eq!(whole_decimal(b"", 32), Some(0));
+        assert_eq!(whole_decimal(b" +08", 32), Some(8));
+        assert_eq!(whole_decimal(b"33", 32), None);
+        assert_eq!(whole_decimal(b"-1", 32), None);
+        assert_eq!(whole_decimal(b"8/", 32), None);
+    }
+}

@@ -1,0 +1,247 @@
+//! `-E`: events as they happen.
+
+use io::{Interrupts, RequestSocket, Woken};
+use proto_ctnl::consts::group;
+use proto_ctnl::render::{
+    EventKind, Render, expect_text, expect_xml, flow_save, flow_text, flow_xml,
+};
+use proto_ctnl::{
+    Content, Expect, ExpectMessage, ExpectRef, Flow, FlowMessage, FlowRef, Messages, Present,
+};
+use std::time::Duration;
+
+use super::origin::Origins;
+use super::{Document, Form, closing_line, form, now, rendering};
+use crate::args::{EVENT_ALL, Opt, Output, Request};
+use crate::failure::{Failure, complain, errno_text};
+use crate::filter::Filter;
+use crate::output::Out;
+
+/// Octets of events that may wait, unless the user says otherwise. Memory is taken as it fills.
+const SOCKET_BYTES: u32 = 8 << 20;
+/// Octets for one receive call: one event needs a few hundred.
+const EVENT_BYTES: usize = 64 << 10;
+/// Events that are shown together at most before they are written.
+const BURST: usize = 256;
+
+const ENOBUFS: i32 = 105;
+const EAGAIN: i32 = 11;
+
+const LOST: &[u8] = b"WARNING: We have hit ENOBUFS! We are losing events.
+This message means that the current netlink socket buffer size is too small.
+Please, check --buffer-size in conntrack(8) manpage.
+";
+
+/// Flows.
+pub(super) fn flows(request: &Request) -> Result<(), Failure> {
+    let events = if request.given.has(Opt::EventMask) { request.events } else { EVENT_ALL };
+    let groups =
+        [group::CONNTRACK_NEW, group::CONNTRACK_UPDATE, group::CONNTRACK_DESTROY].into_iter();
+    let groups = groups.enumerate().filter(|(bit, _)| events >> bit & 1 != 0).map(|(_, g)| g);
+    let bytes = match request.given.has(Opt::BufferSize) {
+        false => SOCKET_BYTES,
+        true => u32::try_from(request.buffer_size).unwrap_or(u32::MAX).max(1),
+    };
+    let interrupts = interrupts()?;
+    let socket = subscribe(bytes, groups).map_err(|reason| {
+        let mut failure = Failure::other(&[b"Can't open netlink socket"]);
+        failure.text.splice(0..0, format!("mnl_socket_bind: {reason}\n").into_bytes());
+        failure
+    })?;
+    if request.given.has(Opt::BufferSize) {
+        let size = socket.receive_bytes();
+        complain(
+            format!("NOTICE: Netlink socket buffer size has been set to {size} bytes.\n")
+                .as_bytes(),
+        );
+    }
+    let mut events = FlowEvents::new(request);
+    let mut out = Out::new()?;
+    follow(&socket, &interrupts, &mut out, |content, out| match content {
+        Content::Flow(seen) => events.show(&seen, out),
+        _ => Ok(()),
+    })?;
+    events.document.close(&mut out);
+    closing_line(events.shown, "flow events have been shown.");
+    out.flush()
+}
+
+/// Expectations.
+pub(super) fn expectations(request: &Request) -> Result<(), Failure> {
+    let interrupts = interrupts()?;
+    let groups =
+        [group::CONNTRACK_EXP_NEW, group::CONNTRACK_EXP_UPDATE, group::CONNTRACK_EXP_DESTROY];
+    let socket = subscribe(SOCKET_BYTES, groups.into_iter())
+        .map_err(|_| Failure::other(&[b"Can't open handler"]))?;
+    let mut events = ExpectEvents::new(request);
+    let mut out = Out::new()?;
+    follow(&socket, &interrupts, &mut out, |content, out| match content {
+        Content::Expect(seen) => events.show(&seen, out),
+        _ => Ok(()),
+    })?;
+    events.document.close(&mut out);
+    closing_line(events.shown, "expectation events have been shown.");
+    out.flush()
+}
+
+fn interrupts() -> Result<Interrupts, Failure> {
+    Interrupts::catch().map_err(|e| {
+        let reason = errno_text(e.raw_os_error().unwrap_or(0));
+        Failure::other(&[b"can't catch signals: ", reason.as_bytes()])
+    })
+}
+
+/// The error is the system's reason.
+fn subscribe(bytes: u32, groups: impl Iterator<Item = u32>) -> Result<RequestSocket, String> {
+    let reason = |e: io::IoError| errno_text(e.errno().unwrap_or(0));
+    let socket = RequestSocket::open(bytes, 0).map_err(reason)?;
+    for group in groups {
+        socket.subscribe(group).map_err(reason)?;
+    }
+    Ok(socket)
+}
+
+/// Hands every message to `take` until a signal arrives. What was shown is written whenever no
+/// event waits, so that readers are never behind.
+fn follow(
+    socket: &RequestSocket,
+    interrupts: &Interrupts,
+    out: &mut Out,
+    mut take: impl FnMut(Content<'_>, &mut Out) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let failed = |errno: i32| {
+        let reason = errno_text(errno);
+        Failure::other(&[b"failed to received netlink event: ", reason.as_bytes()])
+    };
+    // Receiving must not wait: the signals are waited for elsewhere.
+    let brief = Some(Duration::from_micros(1));
+    socket.set_receive_timeout(brief).map_err(|e| failed(e.errno().unwrap_or(0)))?;
+    let mut buffer = vec![0; EVENT_BYTES];
+    loop {
+        let woken = interrupts.wait(socket);
+        if woken.map_err(|e| failed(e.raw_os_error().unwrap_or(0)))? == Woken::Interrupted {
+            return Ok(());
+        }
+        for _ in 0..BURST {
+            match socket.receive(&mut buffer) {
+                Ok(received) => {
+                    for message in Messages::new(&buffer[..received.bytes]).flatten() {
+                        if let Ok(content) = message.content() {
+                            take(content, out)?;
+                        }
+                    }
+                }
+                Err(e) if e.errno() == Some(ENOBUFS) => complain(LOST),
+                Err(e) if e.errno() == Some(EAGAIN) => break,
+                Err(e) => return Err(failed(e.errno().unwrap_or(0))),
+            }
+        }
+        out.flush()?;
+    }
+}
+
+struct FlowEvents<'a> {
+    filter: Filter<'a>,
+    render: Render<'a>,
+    form: Form,
+    stamped: bool,
+    document: Document,
+    origins: Origins,
+    flow: Flow,
+    shown: u64,
+}
+
+impl<'a> FlowEvents<'a> {
+    fn new(request: &'a Request) -> Self {
+        Self {
+            filter: Filter::new(request),
+            render: rendering(request),
+            form: form(request),
+            stamped: request.output.has(Output::TIMESTAMP),
+            document: Document::new("conntrack"),
+            origins: Origins::default(),
+            flow: Flow::default(),
+            shown: 0,
+        }
+    }
+
+    fn show(&mut self, seen: &FlowRef<'_>, out: &mut Out) -> Result<(), Failure> {
+        let kind = match seen.what() {
+            FlowMessage::New => EventKind::New,
+            FlowMessage::Destroy => EventKind::Destroy,
+            _ => EventKind::Update,
+        };
+        self.flow.clear();
+        if seen.write_to(&mut self.flow).is_err() || !self.filter.admits(&self.flow) {
+            return Ok(());
+        }
+        self.shown += 1;
+        let flow = &self.flow;
+        self.render.event = Some(kind);
+        if self.stamped {
+            let kernel = flow.present.has(Present::EVENT_TIME);
+            self.render.time =
+                Some(if kernel { Duration::from_nanos(flow.event_time) } else { now() });
+        }
+        if flow.present.has(Present::START) && !flow.present.has(Present::STOP) {
+            self.render.now = Some(now().as_secs());
+        }
+        match self.form {
+            Form::Xml => {
+                self.document.before_element(out);
+                flow_xml(flow, &self.render, &mut out.buffer);
+            }
+            Form::Text => flow_text(flow, &self.render, &mut out.buffer),
+            Form::Save => flow_save(flow, &self.render, &mut out.buffer),
+        }
+        if self.form != Form::Xml && seen.port() != 0 {
+            self.origins.append(seen.port(), &mut out.buffer);
+        }
+        out.buffer.push(b'\n');
+        out.line_done()
+    }
+}
+
+struct ExpectEvents<'a> {
+    render: Render<'a>,
+    form: Form,
+    stamped: bool,
+    document: Document,
+    expect: Expect,
+    shown: u64,
+}
+
+impl<'a> ExpectEvents<'a> {
+    fn new(request: &'a Request) -> Self {
+        Self {
+            render: rendering(request),
+            form: form(request),
+            stamped: request.output.has(Output::TIMESTAMP),
+            document: Document::new("expect"),
+            expect: Expect::default(),
+            shown: 0,
+        }
+    }
+
+    fn show(&mut self, seen: &ExpectRef<'_>, out: &mut Out) -> Result<(), Failure> {
+        self.expect.present = Default::default();
+        if seen.write_to(&mut self.expect).is_err() {
+            return Ok(());
+        }
+        self.shown += 1;
+        self.render.event = Some(match seen.what() {
+            ExpectMessage::New => EventKind::New,
+            ExpectMessage::Destroy => EventKind::Destroy,
+            _ => EventKind::Update,
+        });
+        self.render.time = self.stamped.then(now);
+        if self.form == Form::Xml {
+            self.document.before_element(out);
+            expect_xml(&self.expect, &self.render, &mut out.buffer);
+        } else {
+            expect_text(&self.expect, &self.render, &mut out.buffer);
+        }
+        out.buffer.push(b'\n');
+        out.line_done()
+    }
+}
