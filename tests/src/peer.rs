@@ -37,6 +37,15 @@ impl Make {
     }
 }
 
+/// What every node of ours gets in its `Engine` section: an intake (`SHARDTRACK_INTAKE`) and a
+/// number of shards (`SHARDTRACK_SHARDS`) to force on all tests that do not choose themselves.
+fn forced_engine() -> String {
+    let word = |name: &str, variable| {
+        std::env::var(variable).map(|value| format!("{name} {value}\n")).unwrap_or_default()
+    };
+    word("Intake", "SHARDTRACK_INTAKE") + &word("Shards", "SHARDTRACK_SHARDS")
+}
+
 /// Directory of our programs: `SHARDTRACK_BIN_DIR`, or where the running test was built.
 fn built(name: &str) -> PathBuf {
     if let Some(directory) = std::env::var_os("SHARDTRACK_BIN_DIR") {
@@ -105,6 +114,7 @@ pub struct Setup {
 impl Setup {
     /// A plain node.
     pub fn new(make: Make, mode: Mode, link: Link) -> Self {
+        let engine = if make == Make::Ours { forced_engine() } else { String::new() };
         Self {
             make,
             mode,
@@ -117,33 +127,37 @@ impl Setup {
             hash_limit: 1 << 20,
             hash_size: 65_536,
             event_buffer: 64 << 20,
-            engine: String::new(),
+            engine,
         }
     }
 
     fn link_block(&self, index: u8) -> String {
         let peer = 3 - index;
         let port = self.port;
+        // The original does not start where it may not have them.
+        let buffers = if crate::privilege::is_inside() {
+            ""
+        } else {
+            "SndSocketBuffer 8388608\nRcvSocketBuffer 8388608\n"
+        };
         let other = |default: String| self.peer_address.clone().unwrap_or(default);
         match self.link {
             Link::Multicast => format!(
                 "Multicast {{\nIPv4_address 225.0.0.50\nGroup {port}\n\
                  IPv4_interface {}\nInterface {SYNC_DEVICE}\n\
-                 SndSocketBuffer 8388608\nRcvSocketBuffer 8388608\nChecksum on\n}}\n",
+                 {buffers}Checksum on\n}}\n",
                 sync_address(index)
             ),
             Link::Udp | Link::Tcp => format!(
                 "{} {{\nIPv4_address {}\nIPv4_Destination_Address {}\nPort {port}\n\
-                 Interface {SYNC_DEVICE}\nSndSocketBuffer 8388608\nRcvSocketBuffer 8388608\n\
-                 Checksum on\n}}\n",
+                 Interface {SYNC_DEVICE}\n{buffers}Checksum on\n}}\n",
                 if self.link == Link::Udp { "UDP" } else { "TCP" },
                 sync_address(index),
                 other(sync_address(peer))
             ),
             Link::Udp6 => format!(
                 "UDP {{\nIPv6_address {}\nIPv6_Destination_Address {}\nPort {port}\n\
-                 Interface {SYNC_DEVICE}\nSndSocketBuffer 8388608\nRcvSocketBuffer 8388608\n\
-                 Checksum on\n}}\n",
+                 Interface {SYNC_DEVICE}\n{buffers}Checksum on\n}}\n",
                 sync_address6(index),
                 other(sync_address6(peer))
             ),
@@ -242,11 +256,13 @@ impl Node {
             let _ = fs::remove_file(directory.join("lock"));
             let _ = fs::remove_file(directory.join("ctl"));
         }
+        let program = self.setup.make.program("conntrackd");
+        assert!(program.exists(), "{} is missing: build it first", program.display());
         let console = File::options().create(true).append(true).open(directory.join("console"));
         let console = console.expect("own directory");
         let child = self
             .ns
-            .daemon(self.setup.make.program("conntrackd"))
+            .daemon(program)
             .arg("-C")
             .arg(&config)
             .stdin(Stdio::null())

@@ -31,7 +31,7 @@ macro_rules! need_root {
 /// # Panics
 /// If the test was run again in its own namespaces and failed there.
 pub fn granted(path: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         static RUN: OnceLock<()> = OnceLock::new();
         RUN.get_or_init(prepare_inside);
         return true;
@@ -53,7 +53,7 @@ pub fn granted(path: &str) -> bool {
 /// For programs: goes on if it may make network namespaces, starts itself again in namespaces of
 /// its own if only that is allowed (and ends with that one's status), or says `false`.
 pub fn enter() -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         prepare_inside();
         return true;
     }
@@ -92,10 +92,16 @@ pub fn skip(name: &str, reason: &str) {
     }
 }
 
+/// Whether this process runs in a user namespace of its own. There sockets get no more buffer than
+/// anybody else's.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Whether the machine-wide settings of the kernel are writable from here. They are not in a user
 /// namespace.
 pub fn owns_machine() -> bool {
-    std::env::var_os(INSIDE).is_none()
+    !is_inside()
         && OpenOptions::new().write(true).open("/proc/sys/net/netfilter/nf_conntrack_max").is_ok()
 }
 
