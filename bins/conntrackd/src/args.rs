@@ -23,8 +23,9 @@ pub enum Action {
         /// `-d`: in the background.
         background: bool,
     },
-    /// Ask a running daemon.
-    Request(Request),
+    /// Ask a running daemon. A word that an option does not know, and that is no error by itself,
+    /// leaves nothing to ask for; the daemon is then asked for nothing, as the original does.
+    Request(Option<Request>),
 }
 
 /// A command line that was understood.
@@ -34,8 +35,6 @@ pub struct Command {
     pub action: Action,
     /// The configuration file.
     pub config: PathBuf,
-    /// What is to be said about the command line, in this order.
-    pub warnings: Vec<&'static str>,
 }
 
 /// Why a command line was not understood.
@@ -100,14 +99,19 @@ const STATISTICS: [(&str, StatKind); 11] = [
     ("engine", StatKind::Engine),
 ];
 
-/// Understands a command line without its program name.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Failure> {
+/// Understands a command line without its program name. What is to be said about it goes to
+/// `warnings`, also if it is not understood in the end.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    warnings: &mut Vec<&'static str>,
+) -> Result<Command, Failure> {
     let mut reader = Reader {
         arguments: arguments.into_iter().collect::<Vec<_>>().into_iter().peekable(),
         background: false,
+        asks: false,
         request: None,
         config: PathBuf::from(CONFIG_FILE),
-        warnings: Vec::new(),
+        warnings,
     };
     let mut done = None;
     while let Some(argument) = reader.arguments.next() {
@@ -121,26 +125,27 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, F
             break;
         }
     }
-    let action = match (done, reader.request) {
-        (Some(action), _) => action,
-        (None, Some(request)) => Action::Request(request),
-        (None, None) => Action::Daemon { background: reader.background },
+    let action = match done {
+        Some(action) => action,
+        None if reader.asks => Action::Request(reader.request),
+        None => Action::Daemon { background: reader.background },
     };
-    Ok(Command { action, config: reader.config, warnings: reader.warnings })
+    Ok(Command { action, config: reader.config })
 }
 
-struct Reader {
+struct Reader<'a> {
     arguments: std::iter::Peekable<std::vec::IntoIter<OsString>>,
     background: bool,
+    asks: bool,
     request: Option<Request>,
     config: PathBuf,
-    warnings: Vec<&'static str>,
+    warnings: &'a mut Vec<&'static str>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn option(&mut self, letter: u8, argument: &OsStr) -> Result<(), Failure> {
         match letter {
-            b'd' if self.request.is_some() => return Err(Failure::Invalid),
+            b'd' if self.asks => return Err(Failure::Invalid),
             b'd' => self.background = true,
             b'C' => self.config()?,
             b'x' => self.xml()?,
@@ -148,32 +153,35 @@ impl Reader {
                 if self.background {
                     return Err(Failure::Invalid);
                 }
-                self.request = Some(self.request(letter)?);
+                self.asks = true;
+                if let Some(request) = self.request(letter)? {
+                    self.request = Some(request);
+                }
             }
             _ => return Err(Failure::Unknown(argument.to_owned())),
         }
         Ok(())
     }
 
-    fn request(&mut self, letter: u8) -> Result<Request, Failure> {
+    fn request(&mut self, letter: u8) -> Result<Option<Request>, Failure> {
         Ok(match letter {
-            b'c' => Request::Commit(self.optional(&SCOPES).unwrap_or(Scope::All)),
-            b'F' => Request::FlushKernel(self.optional(&SCOPES).unwrap_or(Scope::All)),
-            b'R' => Request::Resync(self.optional(&SCOPES).unwrap_or(Scope::All)),
+            b'c' => self.optional(&SCOPES, Scope::All).map(Request::Commit),
+            b'F' => self.optional(&SCOPES, Scope::All).map(Request::FlushKernel),
+            b'R' => self.optional(&SCOPES, Scope::All).map(Request::Resync),
             b'i' => self.dump(Side::Internal),
             b'e' => self.dump(Side::External),
-            b'f' => self.required('f', &CACHES)?.unwrap_or(Request::FlushCaches(Scope::All)),
-            b's' => self.statistics()?,
-            b'B' => Request::Bulk,
-            b'n' => Request::RequestResync,
-            b't' => Request::DelayedFlush,
-            _ => Request::Stop,
+            b'f' => Some(self.required('f', &CACHES, Request::FlushCaches(Scope::All))?),
+            b's' => Some(self.statistics()?),
+            b'B' => Some(Request::Bulk),
+            b'n' => Some(Request::RequestResync),
+            b't' => Some(Request::DelayedFlush),
+            _ => Some(Request::Stop),
         })
     }
 
-    fn dump(&mut self, side: Side) -> Request {
-        let object = self.optional(&OBJECTS).unwrap_or(Object::Flow);
-        Request::Dump(side, object, Format::Plain)
+    fn dump(&mut self, side: Side) -> Option<Request> {
+        let object = self.optional(&OBJECTS, Object::Flow)?;
+        Some(Request::Dump(side, object, Format::Plain))
     }
 
     fn statistics(&mut self) -> Result<Request, Failure> {
@@ -181,8 +189,7 @@ impl Reader {
         if multicast {
             self.warnings.push("use `link' instead of `multicast' as parameter.");
         }
-        let kind = self.required('s', &STATISTICS)?.unwrap_or(StatKind::Flows);
-        Ok(Request::Statistics(kind))
+        self.required('s', &STATISTICS, StatKind::Flows).map(Request::Statistics)
     }
 
     /// `-x` turns the dump that was asked for last into an XML one.
@@ -213,24 +220,26 @@ impl Reader {
         (word.first() != Some(&b'-')).then_some(word)
     }
 
-    /// The value of the next argument; another word stays and is an argument of its own.
-    fn optional<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
-        let value = self.word().and_then(|word| find(table, word)).map(|at| table[at].1)?;
+    /// The value of the next argument, or `default` if that cannot belong here. A word that is
+    /// not in the table has no value; it stays and is an argument of its own.
+    fn optional<T: Copy>(&mut self, table: &[(&str, T)], default: T) -> Option<T> {
+        let Some(word) = self.word() else {
+            return Some(default);
+        };
+        let value = find(table, word).map(|at| table[at].1)?;
         self.arguments.next();
         Some(value)
     }
 
-    /// The value of the next argument; another word is an error.
+    /// The same, but another word is an error.
     fn required<T: Copy>(
         &mut self,
         option: char,
         table: &[(&str, T)],
-    ) -> Result<Option<T>, Failure> {
-        if self.word().is_none() {
-            return Ok(None);
-        }
-        match self.optional(table) {
-            Some(value) => Ok(Some(value)),
+        default: T,
+    ) -> Result<T, Failure> {
+        match self.optional(table, default) {
+            Some(value) => Ok(value),
             None => {
                 let word = self.arguments.next().unwrap_or_default();
                 Err(Failure::Parameter { word, option })
@@ -251,8 +260,8 @@ mod tests {
     fn ids(line: &str) -> Result<Option<u32>, Failure> {
         let words = line.split(' ').filter(|word| !word.is_empty());
         let words = words.map(|word| OsString::from(word.replace('~', "")));
-        parse(words).map(|command| match command.action {
-            Action::Request(request) => request.id(),
+        parse(words, &mut Vec::new()).map(|command| match command.action {
+            Action::Request(request) => request.and_then(Request::id),
             _ => None,
         })
     }
@@ -315,6 +324,9 @@ mod tests {
         assert_eq!(ids("-i bogus"), Err(Failure::Unknown("bogus".into())));
         let parameter = Failure::Parameter { word: "networks".into(), option: 's' };
         assert_eq!(ids("-s networks"), Err(parameter));
+        assert_eq!(ids("-i xx"), Err(Failure::Invalid));
+        assert_eq!(ids("-s -i xCx conf"), Ok(Some(21)));
+        assert_eq!(ids("-i xCx conf"), Ok(None));
         assert_eq!(ids("-d"), Ok(None));
         assert_eq!(ids("-s -h"), Ok(None));
     }

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use engine::command::Request;
 
-/// Sends `request` to the daemon that listens at `path` and copies its answer to `out`.
+/// The number that asks for nothing.
+const NOTHING: u32 = u32::MAX;
+
+/// Sends `request`, or one that asks for nothing, to the daemon that listens at `path` and copies its answer to `out`.
 ///
 /// An error means that nobody listens there. What the daemon makes of the request, and whether
 /// it lives through it, is not told.
-pub fn ask(path: &Path, request: Request, out: &mut impl Write) -> io::Result<()> {
-    let Some(id) = request.id() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
+pub fn ask(path: &Path, request: Option<Request>, out: &mut impl Write) -> io::Result<()> {
+    let id = request.and_then(Request::id).unwrap_or(NOTHING);
     let mut daemon = UnixStream::connect(path)?;
     // A daemon that ended meanwhile gives an empty answer.
     let _ = daemon.write_all(&id.to_ne_bytes());
@@ -43,7 +44,7 @@ mod tests {
     fn the_answer_is_what_comes_until_the_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ctl");
-        assert!(ask(&path, Request::Stop, &mut Vec::new()).is_err());
+        assert!(ask(&path, Some(Request::Stop), &mut Vec::new()).is_err());
         let listener = UnixListener::bind(&path).expect("a socket");
         let daemon = thread::spawn(move || {
             let (mut client, _) = listener.accept().expect("a client");
@@ -54,7 +55,7 @@ mod tests {
             u32::from_ne_bytes(id)
         });
         let mut out = Vec::new();
-        ask(&path, Request::Stop, &mut out).expect("a daemon");
+        ask(&path, Some(Request::Stop), &mut out).expect("a daemon");
         assert_eq!(out, b"some\ntext\n");
         assert_eq!(daemon.join().expect("an id"), 20);
     }

@@ -22,7 +22,12 @@ use crate::{client, text};
 pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let program = arguments.next().unwrap_or_else(|| "conntrackd".into());
-    let command = match args::parse(arguments) {
+    let mut warnings = Vec::new();
+    let command = args::parse(arguments, &mut warnings);
+    for warning in warnings {
+        print_early(Level::Warning, warning.as_bytes());
+    }
+    let command = match command {
         Ok(command) => command,
         Err(failure) => {
             if failure.shows_usage() {
@@ -32,9 +37,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -
             return ExitCode::FAILURE;
         }
     };
-    for warning in &command.warnings {
-        print_early(Level::Warning, warning.as_bytes());
-    }
     match command.action {
         Action::Help => print(&text::usage(&program.to_string_lossy())),
         Action::Version => print(&text::version()),
@@ -73,7 +75,7 @@ fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCod
     }
 }
 
-fn ask(settings: &Settings, request: Request) -> u8 {
+fn ask(settings: &Settings, request: Option<Request>) -> u8 {
     let asked = match &settings.control_path {
         Some(path) => client::ask(path, request, &mut io::stdout().lock()),
         None => Err(io::ErrorKind::NotFound.into()),
