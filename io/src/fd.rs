@@ -20,6 +20,12 @@ impl From<socket2::Socket> for Fd {
     }
 }
 
+impl From<std::os::unix::net::UnixListener> for Fd {
+    fn from(listener: std::os::unix::net::UnixListener) -> Self {
+        OwnedFd::from(listener).into()
+    }
+}
+
 impl AsFd for Fd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

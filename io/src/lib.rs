@@ -6,8 +6,11 @@
 
 #![allow(unsafe_code, reason = "system calls and memory shared with the kernel need it")]
 
+mod alloc;
 mod bpf;
 mod channel;
+mod connection;
+pub mod cpu;
 mod error;
 mod fd;
 mod intake;
@@ -17,11 +20,15 @@ mod map;
 mod netlink;
 pub mod process;
 mod ring;
+mod signal;
 mod sockopt;
+pub mod sysctl;
 
+pub use alloc::CountingAlloc;
 pub use channel::{
     CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, Transmitted,
 };
+pub use connection::{CONNECTION_TOKENS, Connection};
 pub use error::IoError;
 pub use fd::Fd;
 pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
@@ -33,6 +40,7 @@ pub use ring::{
     SendOptions, Waker,
 };
 pub use rustix::io::Errno;
+pub use signal::Signals;
 
 /// Octets that a buffer for merged datagrams needs: the most that one receive can bring, and
 /// the kernel's header.

@@ -203,3 +203,16 @@ impl Drop for Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_look_at() {
+        let text = |errno| explain(io::Error::from_raw_os_error(errno)).to_string();
+        assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"), "{}", text(libc::EPERM));
+        assert!(text(libc::ENOSYS).contains("this kernel has none"), "{}", text(libc::ENOSYS));
+        assert!(text(libc::EINVAL).starts_with("set up io_uring: "), "{}", text(libc::EINVAL));
+    }
+}
