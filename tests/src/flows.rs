@@ -39,6 +39,10 @@ pub fn marked(flow: &Flow, mark: u32) -> Flow {
     let mut marked = *flow;
     marked.mark = mark;
     marked.present.insert(Present::MARK);
+    if flow.is_related() {
+        // The kernel wants the bit for that in every status, and ours never has it.
+        marked.present.remove(Present::STATUS);
+    }
     // These cannot be changed by an update.
     for bit in [Present::SNAT, Present::DNAT, Present::SPAT, Present::DPAT, Present::MASTER] {
         marked.present.remove(bit);

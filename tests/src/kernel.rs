@@ -91,15 +91,22 @@ impl Kernel {
                     std::thread::sleep(early);
                 }
             }
-            self.send(&mut batch, done, &mut failures);
+            let last = batch.messages() - 1;
+            let failed = self.submit(batch.finish(), last).into_iter();
+            failures.extend(failed.map(|(index, errno)| (done + index, errno)));
             done += batch.messages() as usize;
         }
         failures
     }
 
-    fn send(&mut self, batch: &mut Batch, offset: usize, failures: &mut Vec<Failure>) {
-        let last = batch.messages() - 1;
-        send(&self.socket, batch.finish(), SendFlags::empty()).expect("the kernel takes a block");
+    /// Sends requests whose sequence numbers end with `last`, which asks for an acknowledgement,
+    /// and tells which failed, by sequence number.
+    ///
+    /// # Panics
+    /// If the kernel does not answer.
+    pub fn submit(&mut self, requests: &[u8], last: u32) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        send(&self.socket, requests, SendFlags::empty()).expect("the kernel takes a block");
         loop {
             let (_, length) = recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::empty())
                 .expect("the kernel answers");
@@ -111,11 +118,11 @@ impl Kernel {
                     i32::from_ne_bytes(message.body[..4].try_into().expect("an error has a code"));
                 if code != 0 {
                     let errno = Errno::from_raw_os_error(-code);
-                    failures.push((offset + message.seq as usize, errno));
+                    failures.push((message.seq as usize, errno));
                 }
                 // Acknowledged, or failed itself: either way the last.
                 if message.seq == last {
-                    return;
+                    return failures;
                 }
             }
         }
