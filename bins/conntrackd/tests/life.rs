@@ -1,0 +1,267 @@
+//! The life of a daemon around its engine: start, background, lock, log, service manager, end.
+//!
+//! The test calls itself with an engine that answers two requests and does nothing else.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use conntrackd::daemon::{Engine, Running, Start, StartError};
+use conntrackd::program;
+use engine::command::{Request, StatKind};
+use engine::snapshot::Snapshot;
+
+/// Set in the environment of the calls that are daemons or clients.
+const CALLED: &str = "LIFE_TEST_IS_THE_PROGRAM";
+
+struct Fake;
+
+impl Engine for Fake {
+    type Running = FakeRunning;
+
+    fn start(self, start: Start) -> Result<FakeRunning, StartError> {
+        match std::env::var("LIFE_TEST_FAILS") {
+            Ok(_) => Err(StartError::Other("the engine says no".to_owned())),
+            Err(_) => Ok(FakeRunning(start)),
+        }
+    }
+}
+
+struct FakeRunning(Start);
+
+impl Running for FakeRunning {
+    fn run(self) -> Result<(), String> {
+        let Start { control, log, console, heartbeat, .. } = self.0;
+        let control = control.ok_or("no socket")?;
+        for client in control.incoming() {
+            heartbeat.fetch_add(1, Ordering::Relaxed);
+            let mut client = client.map_err(|error| error.to_string())?;
+            let mut id = [0; 4];
+            if client.read_exact(&mut id).is_err() {
+                continue;
+            }
+            match Request::from_id(u32::from_ne_bytes(id)) {
+                Some(Request::Stop) => return Ok(()),
+                Some(Request::Statistics(StatKind::Runtime)) => {
+                    log.warning(format_args!("somebody asks"));
+                    let mut out = Vec::new();
+                    console.statistics(StatKind::Runtime, &Snapshot::default(), &mut out);
+                    let _ = client.write_all(&out);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One place for one daemon.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(general: &str) -> Self {
+        let place = Self(tempfile::tempdir().expect("a folder"));
+        let folder = place.0.path().display().to_string();
+        let text = format!(
+            "General {{\n LockFile {folder}/lock\n UNIX {{\n Path {folder}/ctl\n }}\n{}\n}}\n",
+            general.replace("HERE", &folder)
+        );
+        fs::write(place.file("conf"), text).expect("a configuration");
+        place
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command
+            .env(CALLED, "1")
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_PID")
+            .arg("-C")
+            .arg(self.file("conf"));
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("it runs")
+    }
+
+    /// Stops the daemon and waits until its files are gone.
+    fn stop(&self) {
+        assert!(self.call(&["-k"]).status.success());
+        wait("the end", || !self.file("lock").exists() && !self.file("ctl").exists());
+    }
+}
+
+fn wait(what: &str, mut reached: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !reached() {
+        assert!(Instant::now() < end, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lines of a log without their times and process ids.
+fn lines(log: &str) -> Vec<&str> {
+    log.lines().map(|line| line.split_once(") ").map_or(line, |(_, rest)| rest)).collect()
+}
+
+fn in_the_foreground() {
+    let place = Place::new("");
+    let daemon = place.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let daemon = daemon.expect("a daemon");
+    wait("the socket", || place.call(&["-s", "r"]).status.success());
+    let mode = fs::metadata(place.file("ctl")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let answer = place.call(&["-s", "runtime"]);
+    assert!(text(&answer.stdout).starts_with("daemon uptime: 0 min\n"));
+    assert_eq!(place.call(&["-s", "engine"]).stdout, b"");
+    let second = place.call(&[]);
+    let refusal = format!(
+        "[ERROR] lockfile `{}' exists, perhaps conntrackd already running?",
+        place.file("lock").display()
+    );
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(lines(&text(&second.stderr)), [refusal]);
+    place.stop();
+    let output = daemon.wait_with_output().expect("an end");
+    assert!(output.status.success());
+    let told = [
+        "[notice] initialization completed",
+        "[notice] -- starting in console mode --",
+        "[notice] ---- shutdown received ----",
+    ];
+    assert_eq!(lines(&text(&output.stdout)), told);
+    assert_eq!(lines(&text(&output.stderr)), ["[warning] somebody asks"; 2]);
+}
+
+fn in_the_background() {
+    let place = Place::new(" LogFile HERE/log");
+    let start = place.call(&["-d"]);
+    assert!(start.status.success(), "{start:?}");
+    assert_eq!((text(&start.stdout), text(&start.stderr)), Default::default());
+    assert!(place.call(&["-s", "runtime"]).status.success());
+    let second = place.call(&["-d"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert_eq!((text(&second.stdout), text(&second.stderr)), Default::default());
+    place.stop();
+    let path = place.file("log");
+    wait("the last line", || {
+        fs::read_to_string(&path).is_ok_and(|log| log.contains("shutdown received"))
+    });
+    let log = fs::read_to_string(&path).expect("a log");
+    let told = lines(&log);
+    assert!(told.contains(&"[notice] -- starting in daemon mode --"), "{log}");
+    assert!(told.contains(&"[warning] somebody asks"), "{log}");
+    assert!(log.contains("perhaps conntrackd already running?"), "{log}");
+    let mode = fs::metadata(&path).expect("a log").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+fn a_start_that_fails() {
+    let place = Place::new("");
+    let start = place.command(&[]).env("LIFE_TEST_FAILS", "1").output().expect("it runs");
+    assert_eq!(start.status.code(), Some(1));
+    let told = [
+        "[ERROR] the engine says no",
+        "[ERROR] conntrackd cannot start, please review your configuration",
+    ];
+    assert_eq!(lines(&text(&start.stderr)), told);
+    assert!(!place.file("lock").exists() && !place.file("ctl").exists());
+    let start = place.command(&["-d"]).env("LIFE_TEST_FAILS", "1").output().expect("it runs");
+    assert_eq!(start.status.code(), Some(1));
+    let place = Place::new(" LogFile HERE/none/log");
+    let start = place.call(&[]);
+    assert_eq!(start.status.code(), Some(1));
+    let log = place.file("none/log");
+    let told = format!(
+        "ERROR: can't open logfile `{}'.Reason: No such file or directory\n",
+        log.display()
+    );
+    assert_eq!(text(&start.stderr), told);
+}
+
+fn after_a_kill() {
+    let place = Place::new("");
+    let mut daemon = place.command(&[]).stdout(Stdio::null()).spawn().expect("a daemon");
+    wait("the socket", || place.call(&["-s", "network"]).status.success());
+    daemon.kill().expect("a kill");
+    daemon.wait().expect("an end");
+    assert!(place.file("lock").exists() && place.file("ctl").exists());
+    assert_eq!(place.call(&["-s"]).status.code(), Some(1));
+    assert!(place.call(&["-d"]).status.success());
+    place.stop();
+}
+
+fn under_a_service_manager() {
+    let place = Place::new("");
+    let path = place.file("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let state = || {
+        let mut state = [0; 100];
+        let length = manager.recv(&mut state).expect("a state");
+        text(&state[..length])
+    };
+    let managed = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+        command.stdout(Stdio::null()).spawn().expect("a daemon")
+    };
+    let mut daemon = managed(&[]);
+    assert_eq!(state(), "READY=1");
+    assert_eq!(state(), "WATCHDOG=1");
+    // The loop of this engine turns only for its clients.
+    assert!(place.call(&["-s", "runtime"]).status.success());
+    assert_eq!(state(), "WATCHDOG=1");
+    place.stop();
+    assert!(daemon.wait().expect("an end").success());
+    let mut last = state();
+    while last == "WATCHDOG=1" {
+        last = state();
+    }
+    assert_eq!(last, "STOPPING=1");
+    let mut parent = managed(&["-d"]);
+    assert!(parent.wait().expect("an end").success());
+    let mut states = vec![state(), state()];
+    states.retain(|state| state != "READY=1" && state != "WATCHDOG=1");
+    assert!(states[0].starts_with("MAINPID="), "{states:?}");
+    place.stop();
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os(CALLED).is_some() {
+        return program::run(std::env::args_os(), Fake);
+    }
+    let filter: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // Only asked for its tests, by tools that list them.
+    if filter.iter().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    assert!(Path::new("/proc/self").exists());
+    for (name, test) in [
+        ("in_the_foreground", in_the_foreground as fn()),
+        ("in_the_background", in_the_background),
+        ("a_start_that_fails", a_start_that_fails),
+        ("after_a_kill", after_a_kill),
+        ("under_a_service_manager", under_a_service_manager),
+    ] {
+        test();
+        println!("test {name} ... ok");
+    }
+    ExitCode::SUCCESS
+}
