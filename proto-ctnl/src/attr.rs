@@ -3,24 +3,21 @@
 //! What this layer promises: no input makes it panic or loop, nothing beyond the slice it was
 //! given is read, and every error names the octet.
 
-use zerocopy::byteorder::native_endian::U16;
+use zerocopy::byteorder::native_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::consts::{NLA_F_NESTED, NLA_TYPE_MASK};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::name::Name;
 
-/// `struct nlattr`, of host order.
+/// `struct nlattr`, of host order: length (header included, padding excluded) and type, held as
+/// one word, because comparing a whole header with an expected one is what the fixed-offset
+/// decoders do most.
 #[derive(
     Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug,
 )]
 #[repr(C)]
-pub(crate) struct AttrHead {
-    /// Octets of header and value, padding excluded.
-    pub(crate) len: U16,
-    /// Number and flags.
-    pub(crate) kind: U16,
-}
+pub(crate) struct AttrHead(U32);
 
 /// Octets of an attribute's header.
 pub(crate) const HEAD: usize = size_of::<AttrHead>();
@@ -28,13 +25,33 @@ pub(crate) const HEAD: usize = size_of::<AttrHead>();
 impl AttrHead {
     /// The header of an attribute whose value has `value` octets.
     pub(crate) const fn new(kind: u16, value: u16) -> Self {
-        Self { len: U16::new(HEAD as u16 + value), kind: U16::new(kind) }
+        let ([l0, l1], [k0, k1]) = ((HEAD as u16 + value).to_ne_bytes(), kind.to_ne_bytes());
+        Self(U32::new(u32::from_ne_bytes([l0, l1, k0, k1])))
     }
 
     /// The header of a nest of `value` octets, as the kernel flags it.
     pub(crate) const fn nest(kind: u16, value: u16) -> Self {
         Self::new(kind | NLA_F_NESTED, value)
     }
+
+    /// Octets of header and value.
+    pub(crate) const fn len(self) -> u16 {
+        let word = self.0.get();
+        if cfg!(target_endian = "little") { word as u16 } else { (word >> 16) as u16 }
+    }
+
+    /// Number and flags.
+    pub(crate) const fn kind(self) -> u16 {
+        let word = self.0.get();
+        if cfg!(target_endian = "little") { (word >> 16) as u16 } else { word as u16 }
+    }
+}
+
+/// Whether each header is the expected one. Looks at all of them: they nearly always are, and
+/// then one branch is cheaper than many.
+#[inline(always)]
+pub(crate) fn all_same<const N: usize>(pairs: [(AttrHead, AttrHead); N]) -> bool {
+    pairs.iter().fold(0, |differing, (a, b)| differing | a.0.get() ^ b.0.get()) == 0
 }
 
 /// Rounds a length up to the 4 octets on which attributes and messages are aligned.
@@ -111,7 +128,7 @@ impl<'a> Attr<'a> {
 
     /// The attributes inside the value.
     pub const fn attrs(&self) -> Attrs<'a> {
-        Attrs { rest: self.value, offset: self.offset + HEAD }
+        Attrs::new(self.value, self.offset + HEAD)
     }
 
     /// Adds this attribute to the path of an error that happened inside it.
@@ -124,40 +141,50 @@ impl<'a> Attr<'a> {
 /// The attributes of a slice, in order. Ends after the first error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attrs<'a> {
-    rest: &'a [u8],
-    offset: usize,
+    bytes: &'a [u8],
+    /// Where the next attribute starts in `bytes`.
+    at: usize,
+    /// Offset of `bytes` in the message.
+    base: usize,
 }
 
 impl<'a> Attrs<'a> {
     /// The attributes of `bytes`, which stand `offset` octets after the start of their message.
     pub const fn new(bytes: &'a [u8], offset: usize) -> Self {
-        Self { rest: bytes, offset }
+        Self { bytes, at: 0, base: offset }
+    }
+}
+
+/// The error of an attribute that starts `rest`, at `offset`, and whose length is bad.
+#[cold]
+#[inline(never)]
+fn bad_length(rest: &[u8], offset: usize) -> DecodeError {
+    let error = DecodeError::new(DecodeErrorKind::AttrLength, offset);
+    match AttrHead::ref_from_prefix(rest) {
+        Ok((head, _)) => error.within(head.kind() & NLA_TYPE_MASK),
+        Err(_) => error,
     }
 }
 
 impl<'a> Iterator for Attrs<'a> {
     type Item = Result<Attr<'a>, DecodeError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let offset = self.offset;
-        let rest = core::mem::take(&mut self.rest);
+        let at = self.at;
+        let rest = self.bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let offset = self.base + at;
+        // An error is the last item.
+        self.at = self.bytes.len();
         let Ok((head, _)) = AttrHead::ref_from_prefix(rest) else {
-            return Some(Err(DecodeError::new(DecodeErrorKind::AttrLength, offset)));
+            return Some(Err(bad_length(rest, offset)));
         };
-        let (len, kind) = (usize::from(head.len.get()), head.kind.get());
+        let (len, kind) = (usize::from(head.len()), head.kind());
         let Some(value) = rest.get(HEAD..len) else {
-            return Some(Err(
-                DecodeError::new(DecodeErrorKind::AttrLength, offset).within(kind & NLA_TYPE_MASK)
-            ));
+            return Some(Err(bad_length(rest, offset)));
         };
-        // The last attribute of a message need not be padded.
-        let step = aligned(len).min(rest.len());
-        self.rest = &rest[step..];
-        self.offset = offset + step;
+        // The last attribute of a message need not be padded: this may point beyond the end.
+        self.at = at + aligned(len);
         Some(Ok(Attr {
             kind: kind & NLA_TYPE_MASK,
             nested: kind & NLA_F_NESTED != 0,

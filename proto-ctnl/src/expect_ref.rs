@@ -78,7 +78,7 @@ impl<'a> ExpectRef<'a> {
         for attr in self.attrs {
             let attr = attr?;
             if attr.kind == kind {
-                return Ok(tuple_at(self.message.bytes, &attr)?.tuple);
+                return tuple_at(self.message.bytes, &attr);
             }
         }
         let end = self.message.bytes.len();
@@ -94,7 +94,7 @@ impl<'a> ExpectRef<'a> {
     }
 
     fn attrs_to(&self, expect: &mut Expect) -> Result<(), DecodeError> {
-        let tuple = |attr: &Attr<'a>| tuple_at(self.message.bytes, attr).map(|parts| parts.tuple);
+        let tuple = |attr: &Attr<'a>| tuple_at(self.message.bytes, attr);
         for attr in self.attrs {
             let attr = attr?;
             let bit = match attr.kind {
@@ -156,7 +156,7 @@ impl<'a> ExpectRef<'a> {
             match attr.kind {
                 CTA_EXPECT_NAT_DIR => dir = Some(attr.u32_be()?),
                 CTA_EXPECT_NAT_TUPLE => {
-                    tuple = Some(tuple_at(self.message.bytes, &attr)?.tuple);
+                    tuple = Some(tuple_at(self.message.bytes, &attr)?);
                 }
                 _ => {}
             }

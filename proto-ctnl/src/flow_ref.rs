@@ -1,20 +1,25 @@
 //! A flow in a message of the kernel, borrowed.
 //!
-//! [`FlowRef::parse`] makes one pass over the outermost attributes and notes where those of a
-//! flow stand. The original tuple is decoded at once, from fixed offsets if the message is laid
-//! out as the kernel does it; everything else waits for [`FlowRef::write_to`].
+//! [`FlowRef::parse`] walks the outermost attributes once, checks their lengths and takes what
+//! tells the flow from others: the original tuple, from fixed offsets if the message is laid out
+//! as the kernel does it, and the zone. Everything else waits for [`FlowRef::write_to`].
 
-use crate::attr::{Attr, HEAD};
+use core::net::IpAddr;
+
+use zerocopy::byteorder::big_endian::U64;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use crate::attr::{Attr, AttrHead, Attrs};
 use crate::consts::*;
 use crate::error::{DecodeError, DecodeErrorKind};
-use crate::flow::{Counters, Flow, Labels, Present, SeqAdj, Synproxy};
+use crate::flow::{Counters, Flow, Labels, Present, ProtoInfo, SeqAdj, Synproxy};
 use crate::name::Name;
 use crate::names::AttrSet;
 use crate::nl::{Message, NF_HEAD};
-use crate::protoinfo;
+use crate::protoinfo::{self, usual_tcp};
 use crate::status::Status;
 use crate::tuple::Tuple;
-use crate::tuple_codec::{TupleParts, general_tuple, tuple_at, usual_tuple};
+use crate::tuple_codec::{TupleParts, Usual, general_tuple, tuple_at, tuple_to};
 
 /// What a message says about its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,43 +34,34 @@ pub enum FlowMessage {
     Dump,
 }
 
-/// Attribute numbers below this are noted.
-const KINDS: usize = CTA_TIMESTAMP_EVENT as usize + 1;
-
-/// Octets that the value of each attribute must have; 0 for nests and blobs.
-const MIN_LEN: [u8; KINDS] = {
-    let mut table = [0; KINDS];
-    let words = [CTA_STATUS, CTA_TIMEOUT, CTA_MARK, CTA_USE, CTA_ID, CTA_SECMARK];
-    let mut i = 0;
-    while i < words.len() {
-        table[words[i] as usize] = 4;
-        i += 1;
-    }
-    table[CTA_ZONE as usize] = 2;
-    table[CTA_TIMESTAMP_EVENT as usize] = 8;
-    table
-};
-
 /// A flow as a message of the kernel tells it.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowRef<'a> {
     message: Message<'a>,
-    orig: TupleParts,
-    /// Offsets of the attributes in the message, 0 if absent.
-    at: [u16; KINDS],
+    /// Where the original tuple's attribute stands, 0 if there is none.
+    orig_at: usize,
+    /// The original tuple, if it has the usual layout.
+    orig: Option<Usual>,
+    orig_zone: Option<u16>,
+    zone: u16,
+    /// Bit `n`: attribute number `n` is there.
+    seen: u32,
+}
+
+/// The bit of an attribute in [`FlowRef::seen`].
+const fn bit(kind: u16) -> u32 {
+    1 << kind
 }
 
 impl<'a> FlowRef<'a> {
     /// Reads a message that tells a flow: [`msg::CT_NEW`] or [`msg::CT_DELETE`].
     ///
     /// # Errors
-    /// If an attribute's length is bad, a fixed-size value is too short or there is no original
-    /// tuple. Nests other than that tuple are looked at by [`FlowRef::write_to`].
+    /// If an attribute's length is bad, or original tuple or zone are. Other values are looked at
+    /// by [`FlowRef::write_to`].
     #[inline]
     pub fn parse(message: &Message<'a>) -> Result<Self, DecodeError> {
-        let mut flow = Self::notes(message).map_err(|error| error.rooted(AttrSet::Flow))?;
-        flow.orig = flow.decode_orig().map_err(|error| error.rooted(AttrSet::Flow))?;
-        Ok(flow)
+        Self::walk(message, true).map_err(|error| error.rooted(AttrSet::Flow))
     }
 
     /// Reads a request, which need not have an original tuple: without one [`FlowRef::orig`] is
@@ -74,76 +70,53 @@ impl<'a> FlowRef<'a> {
     /// # Errors
     /// As [`FlowRef::parse`].
     pub fn parse_request(message: &Message<'a>) -> Result<Self, DecodeError> {
-        let flow = Self::notes(message).map_err(|error| error.rooted(AttrSet::Flow))?;
-        if flow.offset_of(CTA_TUPLE_ORIG).is_none() { Ok(flow) } else { Self::parse(message) }
+        Self::walk(message, false).map_err(|error| error.rooted(AttrSet::Flow))
     }
 
-    #[inline]
-    fn notes(message: &Message<'a>) -> Result<Self, DecodeError> {
-        let bytes = message.bytes;
-        if bytes.len() > usize::from(u16::MAX) {
-            return Err(DecodeError::new(DecodeErrorKind::LongMessage, 0));
-        }
-        let mut at = [0; KINDS];
+    #[inline(always)]
+    fn walk(message: &Message<'a>, needs_orig: bool) -> Result<Self, DecodeError> {
+        let (mut seen, mut zone, mut orig_at) = (0, 0, 0);
         for attr in message.attrs()? {
             let attr = attr?;
-            let kind = usize::from(attr.kind);
-            if kind < KINDS {
-                if attr.value.len() < usize::from(MIN_LEN[kind]) {
-                    return Err(DecodeError::new(DecodeErrorKind::ShortValue, attr.offset)
-                        .within(attr.kind));
-                }
-                at[kind] = attr.offset as u16;
+            if attr.kind < 32 {
+                seen |= bit(attr.kind);
+            }
+            if attr.kind == CTA_TUPLE_ORIG {
+                orig_at = attr.offset;
+            } else if attr.kind == CTA_ZONE {
+                zone = attr.u16_be()?;
             }
         }
-        Ok(Self { message: *message, orig: TupleParts { tuple: Tuple::default(), zone: None }, at })
+        let (mut orig, mut orig_zone) = (None, None);
+        if orig_at != 0 {
+            let bytes = message.bytes.get(orig_at..).unwrap_or(&[]);
+            orig = Usual::look(bytes, CTA_TUPLE_ORIG);
+            orig_zone = match &orig {
+                Some(usual) => usual.zone,
+                None => unusual_tuple(bytes, orig_at)?.zone,
+            };
+        } else if needs_orig {
+            return Err(no_orig(message));
+        }
+        Ok(Self { message: *message, orig_at, orig, orig_zone, zone, seen })
     }
 
     #[inline]
-    fn decode_orig(&self) -> Result<TupleParts, DecodeError> {
-        if usize::from(self.at[usize::from(CTA_TUPLE_ORIG)]) == NF_HEAD
-            && let Some(tuple) =
-                self.message.bytes.get(NF_HEAD..).and_then(|at| usual_tuple(at, CTA_TUPLE_ORIG))
-        {
-            return Ok(TupleParts { tuple, zone: None });
-        }
-        match self.attr(CTA_TUPLE_ORIG) {
-            Some(attr) => general_tuple(&attr),
-            None => Err(DecodeError::new(DecodeErrorKind::Missing, self.message.bytes.len())
-                .within(CTA_TUPLE_ORIG)),
-        }
+    fn attrs(&self) -> Attrs<'a> {
+        // That the message is long enough for its headers was seen in `walk`.
+        Attrs::new(self.message.bytes.get(NF_HEAD..).unwrap_or(&[]), NF_HEAD)
     }
 
-    #[inline]
-    fn offset_of(&self, kind: u16) -> Option<usize> {
-        match self.at[usize::from(kind)] {
-            0 => None,
-            offset => Some(usize::from(offset)),
-        }
-    }
-
-    /// The attribute of number `kind`, which must be below [`KINDS`].
-    #[inline]
+    /// The last attribute of number `kind`, which must be below 32.
     fn attr(&self, kind: u16) -> Option<Attr<'a>> {
-        let offset = self.offset_of(kind)?;
-        let rest = self.message.bytes.get(offset..)?;
-        let len = usize::from(u16::from_ne_bytes(*rest.first_chunk::<2>()?));
-        let nested = rest.get(2..HEAD).is_some_and(|kind| {
-            u16::from_ne_bytes(*kind.first_chunk::<2>().unwrap_or(&[0; 2])) & NLA_F_NESTED != 0
-        });
-        Some(Attr { kind, nested, value: rest.get(HEAD..len)?, offset })
+        if self.seen & bit(kind) == 0 {
+            return None;
+        }
+        self.attrs().filter_map(|attr| attr.ok().filter(|attr| attr.kind == kind)).last()
     }
 
-    /// The first octets of attribute `kind`, whose length [`MIN_LEN`] has ensured.
-    #[inline]
-    fn octets<const N: usize>(&self, kind: u16) -> Option<[u8; N]> {
-        let value = self.offset_of(kind)? + HEAD;
-        self.message.bytes.get(value..)?.first_chunk::<N>().copied()
-    }
-
-    #[inline]
     fn u32_of(&self, kind: u16) -> Option<u32> {
-        self.octets(kind).map(u32::from_be_bytes)
+        self.attr(kind)?.u32_be().ok()
     }
 
     /// What the message says about the flow.
@@ -174,46 +147,49 @@ impl<'a> FlowRef<'a> {
 
     /// The original tuple.
     #[inline]
-    pub const fn orig(&self) -> Tuple {
-        self.orig.tuple
+    pub fn orig(&self) -> Tuple {
+        let bytes = self.message.bytes.get(self.orig_at..).unwrap_or(&[]);
+        let usual = self.orig.and_then(|usual| usual.tuple(bytes));
+        // That it can be decoded was seen in `walk`.
+        usual.unwrap_or_else(|| match unusual_tuple(bytes, self.orig_at) {
+            Ok(parts) => parts.tuple,
+            Err(_) => Tuple::default(),
+        })
     }
 
     /// The zone of both directions (`CTA_ZONE`), 0 if there is none.
     #[inline]
-    pub fn zone(&self) -> u16 {
-        self.octets(CTA_ZONE).map_or(0, u16::from_be_bytes)
+    pub const fn zone(&self) -> u16 {
+        self.zone
     }
 
     /// The zone that tells this flow from others with the same original tuple: that of both
     /// directions or of the original one.
     #[inline]
-    pub fn key_zone(&self) -> u16 {
-        match self.orig.zone {
+    pub const fn key_zone(&self) -> u16 {
+        match self.orig_zone {
             Some(zone) => zone,
             None => self.zone(),
         }
     }
 
-    /// Status bits, if told.
-    #[inline]
+    /// Status bits, if told. This and its siblings walk the message: to know many members, write
+    /// it to a [`Flow`].
     pub fn status(&self) -> Option<Status> {
         self.u32_of(CTA_STATUS).map(Status)
     }
 
     /// The kernel's identifier, if told.
-    #[inline]
     pub fn id(&self) -> Option<u32> {
         self.u32_of(CTA_ID)
     }
 
     /// Seconds until expiry, if told.
-    #[inline]
     pub fn timeout(&self) -> Option<u32> {
         self.u32_of(CTA_TIMEOUT)
     }
 
     /// Mark, if told.
-    #[inline]
     pub fn mark(&self) -> Option<u32> {
         self.u32_of(CTA_MARK)
     }
@@ -225,7 +201,7 @@ impl<'a> FlowRef<'a> {
     pub fn reply(&self) -> Result<Option<Tuple>, DecodeError> {
         match self.attr(CTA_TUPLE_REPLY) {
             Some(attr) => tuple_at(self.message.bytes, &attr)
-                .map(|parts| Some(parts.tuple))
+                .map(Some)
                 .map_err(|error| error.rooted(AttrSet::Flow)),
             None => Ok(None),
         }
@@ -235,154 +211,164 @@ impl<'a> FlowRef<'a> {
     /// `flow` stays, so that an update merges. [`Flow::clear`] it first for the message alone.
     ///
     /// # Errors
-    /// If something inside a nest is bad. `flow` then holds a part of the message.
-    pub fn write_to(&self, flow: &mut Flow) -> Result<(), DecodeError> {
-        self.tuples_to(flow)
-            .and_then(|()| {
-                self.numbers_to(flow);
-                self.nests_to(flow)
-            })
-            .map_err(|error| error.rooted(AttrSet::Flow))
-    }
-
-    fn tuples_to(&self, flow: &mut Flow) -> Result<(), DecodeError> {
-        if self.offset_of(CTA_TUPLE_ORIG).is_some() {
-            flow.orig = self.orig.tuple;
-            flow.present.insert(Present::ORIG);
-            if let Some(zone) = self.orig.zone {
-                flow.orig_zone = zone;
-                flow.present.insert(Present::ORIG_ZONE);
-            }
-        }
-        if let Some(attr) = self.attr(CTA_TUPLE_REPLY) {
-            let parts = tuple_at(self.message.bytes, &attr)?;
-            flow.reply = parts.tuple;
-            flow.present.insert(Present::REPLY);
-            if let Some(zone) = parts.zone {
-                flow.reply_zone = zone;
-                flow.present.insert(Present::REPLY_ZONE);
-            }
-        }
-        if let Some(attr) = self.attr(CTA_TUPLE_MASTER) {
-            flow.master = tuple_at(self.message.bytes, &attr)?.tuple;
-            flow.present.insert(Present::MASTER);
-        }
-        Ok(())
-    }
-
+    /// If a value is bad. `flow` then holds a part of the message.
     #[inline]
-    fn numbers_to(&self, flow: &mut Flow) {
-        let mut set = |kind, bit, member: &mut u32| {
-            if let Some(value) = self.u32_of(kind) {
-                *member = value;
-                flow.present.insert(bit);
-            }
-        };
-        set(CTA_STATUS, Present::STATUS, &mut flow.status.0);
-        set(CTA_TIMEOUT, Present::TIMEOUT, &mut flow.timeout);
-        set(CTA_MARK, Present::MARK, &mut flow.mark);
-        set(CTA_ID, Present::ID, &mut flow.id);
-        set(CTA_USE, Present::USE, &mut flow.use_count);
-        set(CTA_SECMARK, Present::SECMARK, &mut flow.secmark);
-        if let Some(octets) = self.octets(CTA_ZONE) {
-            flow.zone = u16::from_be_bytes(octets);
-            flow.present.insert(Present::ZONE);
-        }
-        if let Some(octets) = self.octets(CTA_TIMESTAMP_EVENT) {
-            flow.event_time = u64::from_be_bytes(octets);
-            flow.present.insert(Present::EVENT_TIME);
-        }
+    pub fn write_to(&self, flow: &mut Flow) -> Result<(), DecodeError> {
+        self.attrs_to(flow).map_err(|error| error.rooted(AttrSet::Flow))
     }
 
-    fn nests_to(&self, flow: &mut Flow) -> Result<(), DecodeError> {
-        if let Some(attr) = self.attr(CTA_PROTOINFO)
-            && let Some(info) = protoinfo::decode(self.message.bytes, &attr)?
-        {
-            flow.protoinfo = info;
-            flow.present.insert(Present::PROTOINFO);
-        }
-        // Most events have none of what follows: one test spares a dozen.
-        const RARE: [u16; 10] = [
-            CTA_HELP,
-            CTA_COUNTERS_ORIG,
-            CTA_COUNTERS_REPLY,
-            CTA_SEQ_ADJ_ORIG,
-            CTA_SEQ_ADJ_REPLY,
-            CTA_SECCTX,
-            CTA_TIMESTAMP,
-            CTA_LABELS,
-            CTA_SYNPROXY,
-            CTA_NAT_SRC,
-        ];
-        if RARE
-            .iter()
-            .fold(self.at[usize::from(CTA_NAT_DST)], |all, &kind| all | self.at[usize::from(kind)])
-            == 0
-        {
-            return Ok(());
-        }
-        self.rare_to(flow)
-    }
-
-    #[inline(never)]
-    fn rare_to(&self, flow: &mut Flow) -> Result<(), DecodeError> {
-        let counters = [
-            (CTA_COUNTERS_ORIG, Present::COUNTERS_ORIG),
-            (CTA_COUNTERS_REPLY, Present::COUNTERS_REPLY),
-        ];
-        for (direction, (kind, bit)) in counters.into_iter().enumerate() {
-            if let Some(attr) = self.attr(kind) {
-                flow.counters[direction] = counters_in(&attr).map_err(|e| attr.wrap(e))?;
-                flow.present.insert(bit);
+    fn attrs_to(&self, flow: &mut Flow) -> Result<(), DecodeError> {
+        let mut present = flow.present;
+        for attr in self.attrs() {
+            let attr = attr?;
+            match attr.kind {
+                CTA_TUPLE_ORIG => {
+                    let zone = tuple_to(self.message.bytes, &attr, &mut flow.orig)?;
+                    present.insert(Present::ORIG);
+                    set_if(zone, &mut flow.orig_zone, &mut present, Present::ORIG_ZONE);
+                }
+                CTA_TUPLE_REPLY => {
+                    let zone = tuple_to(self.message.bytes, &attr, &mut flow.reply)?;
+                    present.insert(Present::REPLY);
+                    set_if(zone, &mut flow.reply_zone, &mut present, Present::REPLY_ZONE);
+                }
+                CTA_ID => {
+                    flow.id = attr.u32_be()?;
+                    present.insert(Present::ID);
+                }
+                CTA_STATUS => {
+                    flow.status = Status(attr.u32_be()?);
+                    present.insert(Present::STATUS);
+                }
+                CTA_TIMEOUT => {
+                    flow.timeout = attr.u32_be()?;
+                    present.insert(Present::TIMEOUT);
+                }
+                CTA_PROTOINFO => {
+                    let usual = self.message.bytes.get(attr.offset..).and_then(usual_tcp);
+                    if let Some(tcp) = usual {
+                        flow.protoinfo = ProtoInfo::Tcp(tcp);
+                        present.insert(Present::PROTOINFO);
+                    } else if let Some(info) = protoinfo::decode(&attr)? {
+                        flow.protoinfo = info;
+                        present.insert(Present::PROTOINFO);
+                    }
+                }
+                CTA_MARK => {
+                    flow.mark = attr.u32_be()?;
+                    present.insert(Present::MARK);
+                }
+                CTA_USE => {
+                    flow.use_count = attr.u32_be()?;
+                    present.insert(Present::USE);
+                }
+                CTA_ZONE => {
+                    flow.zone = self.zone;
+                    present.insert(Present::ZONE);
+                }
+                CTA_TIMESTAMP_EVENT => {
+                    flow.event_time = attr.u64_be()?;
+                    present.insert(Present::EVENT_TIME);
+                }
+                _ => present.insert(self.rare_to(&attr, flow)?),
             }
         }
-        if let Some(attr) = self.attr(CTA_TIMESTAMP) {
-            times_in(&attr, flow).map_err(|e| attr.wrap(e))?;
-        }
-        if let Some(attr) = self.attr(CTA_HELP)
-            && let Some(name) = find(&attr, CTA_HELP_NAME)?
-        {
-            flow.helper = name.name().map_err(|e| attr.wrap(e))?;
-            flow.present.insert(Present::HELPER);
-        }
-        if let Some(attr) = self.attr(CTA_SECCTX)
-            && let Some(name) = find(&attr, CTA_SECCTX_NAME)?
-        {
-            let text = name.text();
-            flow.secctx = Name::new(&text[..text.len().min(64)]).unwrap_or_default();
-            flow.present.insert(Present::SECCTX);
-        }
-        if let Some(attr) = self.attr(CTA_LABELS) {
-            flow.labels = labels_in(&attr)?;
-            flow.present.insert(Present::LABELS);
-        }
-        if let (Some(orig), Some(reply)) =
-            (self.attr(CTA_SEQ_ADJ_ORIG), self.attr(CTA_SEQ_ADJ_REPLY))
-        {
-            flow.seqadj = [
-                seqadj_in(&orig).map_err(|e| orig.wrap(e))?,
-                seqadj_in(&reply).map_err(|e| reply.wrap(e))?,
-            ];
-            flow.present.insert(Present::SEQADJ);
-        }
-        if let Some(attr) = self.attr(CTA_SYNPROXY) {
-            flow.synproxy = synproxy_in(&attr).map_err(|e| attr.wrap(e))?;
-            flow.present.insert(Present::SYNPROXY);
-        }
-        if let Some(attr) = self.attr(CTA_NAT_SRC) {
-            let (ip, port) = protoinfo::nat_in(&attr).map_err(|e| attr.wrap(e))?;
-            set_if(ip, &mut flow.snat, &mut flow.present, Present::SNAT);
-            set_if(port, &mut flow.spat, &mut flow.present, Present::SPAT);
-        }
-        if let Some(attr) = self.attr(CTA_NAT_DST) {
-            let (ip, port) = protoinfo::nat_in(&attr).map_err(|e| attr.wrap(e))?;
-            set_if(ip, &mut flow.dnat, &mut flow.present, Present::DNAT);
-            set_if(port, &mut flow.dpat, &mut flow.present, Present::DPAT);
-        }
+        flow.present = present;
         Ok(())
+    }
+
+    /// Writes an attribute that few events have, and says what it was.
+    fn rare_to(&self, attr: &Attr<'a>, flow: &mut Flow) -> Result<Present, DecodeError> {
+        let wrap = |error| attr.wrap(error);
+        Ok(match attr.kind {
+            CTA_COUNTERS_ORIG => {
+                flow.counters[0] = counters_in(attr).map_err(wrap)?;
+                Present::COUNTERS_ORIG
+            }
+            CTA_COUNTERS_REPLY => {
+                flow.counters[1] = counters_in(attr).map_err(wrap)?;
+                Present::COUNTERS_REPLY
+            }
+            CTA_TIMESTAMP => times_in(attr, flow).map_err(wrap)?,
+            CTA_HELP => match find(attr, CTA_HELP_NAME)? {
+                Some(name) => {
+                    flow.helper = name.name().map_err(wrap)?;
+                    Present::HELPER
+                }
+                None => Present::NONE,
+            },
+            CTA_SECCTX => match find(attr, CTA_SECCTX_NAME)? {
+                Some(name) => {
+                    let text = name.text();
+                    flow.secctx = Name::new(&text[..text.len().min(64)]).unwrap_or_default();
+                    Present::SECCTX
+                }
+                None => Present::NONE,
+            },
+            CTA_LABELS => {
+                flow.labels = labels_in(attr)?;
+                Present::LABELS
+            }
+            CTA_TUPLE_MASTER => {
+                flow.master = tuple_at(self.message.bytes, attr)?;
+                Present::MASTER
+            }
+            CTA_SEQ_ADJ_ORIG | CTA_SEQ_ADJ_REPLY => {
+                let adj = seqadj_in(attr).map_err(wrap)?;
+                // One direction alone would mix with what the flow had of the other.
+                const BOTH: u32 = bit(CTA_SEQ_ADJ_ORIG) | bit(CTA_SEQ_ADJ_REPLY);
+                if self.seen & BOTH != BOTH {
+                    return Ok(Present::NONE);
+                }
+                flow.seqadj[usize::from(attr.kind == CTA_SEQ_ADJ_REPLY)] = adj;
+                Present::SEQADJ
+            }
+            CTA_SYNPROXY => {
+                flow.synproxy = synproxy_in(attr).map_err(wrap)?;
+                Present::SYNPROXY
+            }
+            CTA_SECMARK => {
+                flow.secmark = attr.u32_be()?;
+                Present::SECMARK
+            }
+            CTA_NAT_SRC => {
+                nat_to(attr, (&mut flow.snat, Present::SNAT), (&mut flow.spat, Present::SPAT))?
+            }
+            CTA_NAT_DST => {
+                nat_to(attr, (&mut flow.dnat, Present::DNAT), (&mut flow.dpat, Present::DPAT))?
+            }
+            _ => Present::NONE,
+        })
     }
 }
 
+#[cold]
+fn no_orig(message: &Message<'_>) -> DecodeError {
+    DecodeError::new(DecodeErrorKind::Missing, message.bytes.len()).within(CTA_TUPLE_ORIG)
+}
+
+/// Decodes the tuple of any layout at the start of `bytes`, which stand at `offset`.
+#[cold]
+fn unusual_tuple(bytes: &[u8], offset: usize) -> Result<TupleParts, DecodeError> {
+    match Attrs::new(bytes, offset).next() {
+        Some(attr) => general_tuple(&attr?),
+        None => Err(DecodeError::new(DecodeErrorKind::Missing, offset).within(CTA_TUPLE_ORIG)),
+    }
+}
+
+fn nat_to(
+    nest: &Attr<'_>,
+    (address, address_bit): (&mut IpAddr, Present),
+    (port, port_bit): (&mut u16, Present),
+) -> Result<Present, DecodeError> {
+    let (new_address, new_port) = protoinfo::nat_in(nest).map_err(|error| nest.wrap(error))?;
+    let mut present = Present::NONE;
+    set_if(new_address, address, &mut present, address_bit);
+    set_if(new_port, port, &mut present, port_bit);
+    Ok(present)
+}
+
+#[inline]
 fn set_if<T>(value: Option<T>, member: &mut T, present: &mut Present, bit: Present) {
     if let Some(value) = value {
         *member = value;
@@ -402,7 +388,30 @@ fn find<'a>(nest: &Attr<'a>, kind: u16) -> Result<Option<Attr<'a>>, DecodeError>
     Ok(found)
 }
 
+/// Two 64-bit numbers as the kernel lays them out inside counters and times.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct UsualPair {
+    first_head: AttrHead,
+    first: U64,
+    second_head: AttrHead,
+    second: U64,
+}
+
+impl UsualPair {
+    fn read(nest: &Attr<'_>, kinds: [u16; 2]) -> Option<[u64; 2]> {
+        let pair = Self::ref_from_bytes(nest.value).ok()?;
+        (pair.first_head == AttrHead::new(kinds[0], 8)
+            && pair.second_head == AttrHead::new(kinds[1], 8))
+        .then_some([pair.first.get(), pair.second.get()])
+    }
+}
+
 fn counters_in(nest: &Attr<'_>) -> Result<Counters, DecodeError> {
+    let kinds = [CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES];
+    if let Some([packets, bytes]) = UsualPair::read(nest, kinds) {
+        return Ok(Counters { packets, bytes });
+    }
     let mut counters = Counters::default();
     for attr in nest.attrs() {
         let attr = attr?;
@@ -417,22 +426,28 @@ fn counters_in(nest: &Attr<'_>) -> Result<Counters, DecodeError> {
     Ok(counters)
 }
 
-fn times_in(nest: &Attr<'_>, flow: &mut Flow) -> Result<(), DecodeError> {
+fn times_in(nest: &Attr<'_>, flow: &mut Flow) -> Result<Present, DecodeError> {
+    let kinds = [CTA_TIMESTAMP_START, CTA_TIMESTAMP_STOP];
+    if let Some([start, stop]) = UsualPair::read(nest, kinds) {
+        (flow.start, flow.stop) = (start, stop);
+        return Ok(Present(Present::START.0 | Present::STOP.0));
+    }
+    let mut present = Present::NONE;
     for attr in nest.attrs() {
         let attr = attr?;
         match attr.kind {
             CTA_TIMESTAMP_START => {
                 flow.start = attr.u64_be()?;
-                flow.present.insert(Present::START);
+                present.insert(Present::START);
             }
             CTA_TIMESTAMP_STOP => {
                 flow.stop = attr.u64_be()?;
-                flow.present.insert(Present::STOP);
+                present.insert(Present::STOP);
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(present)
 }
 
 /// Decodes labels: words of host order, of which the kernel knows four. Fewer leave the rest 0.

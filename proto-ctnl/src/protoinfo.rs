@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::attr::{Attr, AttrHead};
+use crate::attr::{Attr, AttrHead, all_same};
 use crate::consts::*;
 use crate::error::DecodeError;
 use crate::flow::{Dccp, ProtoInfo, Sctp, Tcp, TcpFlags};
@@ -38,17 +38,21 @@ struct TcpFlagWord {
 }
 
 impl UsualTcp {
+    #[inline(always)]
     fn is_usual(&self) -> bool {
         const LEN: u16 = size_of::<UsualTcp>() as u16;
-        self.info == AttrHead::nest(CTA_PROTOINFO, LEN - 4)
-            && self.tcp == AttrHead::nest(CTA_PROTOINFO_TCP, LEN - 8)
-            && self.octets[0].head == AttrHead::new(CTA_PROTOINFO_TCP_STATE, 1)
-            && self.octets[1].head == AttrHead::new(CTA_PROTOINFO_TCP_WSCALE_ORIGINAL, 1)
-            && self.octets[2].head == AttrHead::new(CTA_PROTOINFO_TCP_WSCALE_REPLY, 1)
-            && self.flags[0].head == AttrHead::new(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, 2)
-            && self.flags[1].head == AttrHead::new(CTA_PROTOINFO_TCP_FLAGS_REPLY, 2)
+        all_same([
+            (self.info, AttrHead::nest(CTA_PROTOINFO, LEN - 4)),
+            (self.tcp, AttrHead::nest(CTA_PROTOINFO_TCP, LEN - 8)),
+            (self.octets[0].head, AttrHead::new(CTA_PROTOINFO_TCP_STATE, 1)),
+            (self.octets[1].head, AttrHead::new(CTA_PROTOINFO_TCP_WSCALE_ORIGINAL, 1)),
+            (self.octets[2].head, AttrHead::new(CTA_PROTOINFO_TCP_WSCALE_REPLY, 1)),
+            (self.flags[0].head, AttrHead::new(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, 2)),
+            (self.flags[1].head, AttrHead::new(CTA_PROTOINFO_TCP_FLAGS_REPLY, 2)),
+        ])
     }
 
+    #[inline(always)]
     fn state(&self) -> Tcp {
         Tcp {
             state: self.octets[0].value,
@@ -58,16 +62,17 @@ impl UsualTcp {
     }
 }
 
-/// Decodes the protocol state in attribute `nest` of the message `bytes`. `None` if it is of a
-/// protocol that this crate does not know, or has no state number.
-#[inline]
-pub(crate) fn decode(bytes: &[u8], nest: &Attr<'_>) -> Result<Option<ProtoInfo>, DecodeError> {
-    if let Some(at) = bytes.get(nest.offset..)
-        && let Ok((usual, _)) = UsualTcp::ref_from_prefix(at)
-        && usual.is_usual()
-    {
-        return Ok(Some(ProtoInfo::Tcp(usual.state())));
-    }
+/// TCP's state in the attribute that starts `bytes`, if it is laid out as the kernel does it in
+/// all messages but those of a flow's end. Looks at fixed offsets only.
+#[inline(always)]
+pub(crate) fn usual_tcp(bytes: &[u8]) -> Option<Tcp> {
+    let (usual, _) = UsualTcp::ref_from_prefix(bytes).ok()?;
+    usual.is_usual().then(|| usual.state())
+}
+
+/// Decodes the protocol state in attribute `nest`. `None` if it is of a protocol that this crate
+/// does not know, or has no state number.
+pub(crate) fn decode(nest: &Attr<'_>) -> Result<Option<ProtoInfo>, DecodeError> {
     general(nest).map_err(|error| nest.wrap(error))
 }
 
