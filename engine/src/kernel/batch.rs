@@ -34,7 +34,7 @@ pub(crate) struct Slot {
     pub(crate) index: u32,
     /// Positive error number of the answer, 0 for success; `None` before an answer.
     pub(crate) answer: Option<i32>,
-    /// Whether the entry in the way has the same translation, once it was read.
+    /// Whether an update is enough for the entry in the way, once it was read.
     pub(crate) same: Option<bool>,
     pub(crate) object: Object,
 }

@@ -216,6 +216,11 @@ impl KernelSide {
         self.sweep_stale(now, caches);
     }
 
+    /// Whether a batch is under way, whose answers are to be received.
+    pub const fn awaits_answers(&self) -> bool {
+        self.batch.in_flight()
+    }
+
     /// What the owner should know.
     pub fn poll_event(&mut self) -> Option<KernelEvent> {
         self.events.pop()
@@ -250,8 +255,9 @@ impl KernelSide {
             return;
         }
         let Object::Flow(wanted) = &slot.object else { return };
-        let same = match flow.reply() {
-            Ok(reply) => reply.is_some() && reply == request::translated_reply(wanted),
+        self.stored.clear();
+        let same = match flow.write_to(&mut self.stored) {
+            Ok(()) => request::update_suffices(&self.stored, wanted),
             Err(_) => {
                 self.counters.malformed += 1;
                 false

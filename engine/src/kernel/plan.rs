@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! Create ──0──▶ done
-//!   │ EEXIST ──▶ Compare ──same translation──▶ Update ──0──▶ done
-//!   │               │ other translation          │ refused
+//!   │ EEXIST ──▶ Compare ──much the same────▶ Update ──0──▶ done
+//!   │               │ too different              │ refused
 //!   │               └──────────────▶ Delete ◀────┘
 //!   │                                  │ 0, ENOENT
 //!   │                                  ▼
@@ -16,7 +16,7 @@
 //!
 //! An update never changes addresses or ports, so an entry with the same original tuple but
 //! another translation is not brought up to date by one: it would keep sending packets elsewhere.
-//! That is why the entry in the way is compared first.
+//! Nor does it attach a helper. That is why the entry in the way is compared first.
 
 use super::errno::{EEXIST, ENOENT, EOPNOTSUPP};
 

@@ -141,6 +141,19 @@ pub(crate) fn translated_reply(flow: &Flow) -> Option<Tuple> {
     Some(reply)
 }
 
+/// Whether an update makes `entry`, which the kernel has, what `wanted` describes. It cannot change
+/// a translation, attach a helper or make a flow one that was expected.
+pub(crate) fn update_suffices(entry: &Flow, wanted: &Flow) -> bool {
+    let translated =
+        entry.present.has(Present::REPLY) && translated_reply(wanted) == Some(entry.reply);
+    let helper = !wanted.present.has(Present::HELPER)
+        || wanted.helper.is_empty()
+        || entry.present.has(Present::HELPER) && entry.helper == wanted.helper;
+    let related = !wanted.present.has(Present::MASTER)
+        || entry.present.has(Present::STATUS) && entry.status.has(Status::EXPECTED);
+    translated && helper && related
+}
+
 /// Adapts an expectation that a peer described to a request that makes it.
 pub(crate) const fn for_expect(expect: &mut Expect) {
     // The flag that the kernel strips: only its own tables may say it.
@@ -234,6 +247,29 @@ mod tests {
         let before = f.protoinfo;
         for_create(&mut f, false).unwrap();
         assert_eq!(f.protoinfo, before);
+    }
+
+    #[test]
+    fn an_update_cannot_make_up_for_everything() {
+        let wanted = flow(Present::ORIG);
+        let mut entry = flow(or(&[Present::ORIG, Present::REPLY, Present::STATUS]));
+        entry.reply = entry.orig.inverted().unwrap();
+        assert!(update_suffices(&entry, &wanted));
+        let mut f = wanted;
+        f.present.insert(or(&[Present::SPAT]));
+        f.spat = 9;
+        assert!(!update_suffices(&entry, &f));
+        let mut f = wanted;
+        f.present.insert(Present::MASTER);
+        assert!(!update_suffices(&entry, &f));
+        entry.status = Status::EXPECTED;
+        assert!(update_suffices(&entry, &f));
+        f.present.insert(Present::HELPER);
+        f.helper = Name::new(b"ftp").unwrap();
+        assert!(!update_suffices(&entry, &f));
+        entry.present.insert(Present::HELPER);
+        entry.helper = f.helper;
+        assert!(update_suffices(&entry, &f));
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl KernelSide {
             (Step::Compare, Next::Again(Step::Delete)) if slot.same == Some(true) => {
                 Next::Again(Step::Update)
             }
-            (_, Next::Again(Step::Compare)) => match self.same_translation(caches, slot) {
+            (_, Next::Again(Step::Compare)) => match self.update_suffices(caches, slot) {
                 Some(true) => Next::Again(Step::Update),
                 Some(false) => Next::Again(Step::Delete),
                 None => next,
@@ -179,14 +179,13 @@ impl KernelSide {
         }
     }
 
-    /// Whether the kernel's entry, as the internal cache knows it, is translated as the object of
-    /// the slot is. `None`: not known.
-    fn same_translation(&mut self, caches: &Caches, slot: &Slot) -> Option<bool> {
+    /// Whether an update is enough for the kernel's entry, as the internal cache knows it. `None`:
+    /// not known.
+    fn update_suffices(&mut self, caches: &Caches, slot: &Slot) -> Option<bool> {
         let Object::Flow(flow) = &slot.object else { return None };
         let index = caches.internal.find(&flow.orig, zone(flow))?;
         caches.internal.load(index, &mut self.stored)?;
-        let known = self.stored.present.has(Present::REPLY);
-        known.then(|| request::translated_reply(flow) == Some(self.stored.reply))
+        Some(request::update_suffices(&self.stored, flow))
     }
 
     /// No answer came: it is asked again, from the start.
@@ -307,6 +306,11 @@ fn write_flow(
                 request::for_key(scratch);
             } else {
                 request::for_update(scratch, window_tracking);
+                if slot.job != Job::InjectUpdate && !scratch.present.has(Present::MARK) {
+                    // A whole flow without a mark has none, whatever the entry in the way has.
+                    scratch.mark = 0;
+                    scratch.present.insert(Present::MARK);
+                }
             }
             encoder.flow_update(scratch, seq, false)?;
         }

@@ -1,0 +1,264 @@
+//! Agreement with the kernel's table: resync, silent flows, flush.
+
+use crate::cache::Change;
+use crate::config::{Filter, Policy};
+use crate::filter::FlowFilter;
+
+use super::super::errno::ENOENT;
+use super::*;
+
+fn resync(bench: &mut Bench, purpose: DumpPurpose) -> ResyncReport {
+    assert!(bench.side.begin_dump(purpose, &mut bench.caches));
+    bench.dump();
+    bench.side.dump_finished(bench.now, &mut bench.caches, true);
+    bench.run();
+    let done = bench.events.iter().rev().find_map(|event| match event {
+        KernelEvent::ResyncDone(report) => Some(*report),
+        _ => None,
+    });
+    done.expect("a resync ends")
+}
+
+#[test]
+fn the_first_dump_fills_the_cache_and_tells_nobody() {
+    let mut b = bench();
+    b.table = (1..=3).map(kernel_tcp).collect();
+    let report = resync(&mut b, DumpPurpose::Start);
+    assert_eq!((report.seen, report.created, report.vanished), (3, 3, 0));
+    assert_eq!(b.caches.internal.alive_len(), 3);
+    assert!(b.changes().is_empty());
+    assert_eq!(b.caches.internal.silent_len(), 3, "until an event shows them");
+}
+
+#[test]
+fn after_an_overrun_only_differences_are_told() {
+    let mut b = bench();
+    b.table = (1..=3).map(kernel_tcp).collect();
+    for flow in b.table.clone() {
+        b.caches.internal.replace(&flow, 0).unwrap();
+    }
+    b.changes();
+    b.table.remove(0);
+    b.table[0].timeout = 17;
+    b.table[1] = with_mark(b.table[1], 9);
+    b.table.push(kernel_tcp(4));
+    let report = resync(&mut b, DumpPurpose::Reconcile);
+    let expected =
+        ResyncReport { seen: 3, created: 1, changed: 1, vanished: 1, ..ResyncReport::default() };
+    assert_eq!(report, expected);
+    let mut changes = b.changes();
+    changes.sort_by_key(|(_, port)| *port);
+    assert_eq!(changes, [(Change::Delete, 1), (Change::Update, 3), (Change::New, 4)]);
+
+    let report = resync(&mut b, DumpPurpose::Reconcile);
+    assert_eq!((report.created, report.changed, report.vanished), (0, 0, 0));
+    assert!(b.changes().is_empty(), "the second time there is nothing to tell");
+}
+
+#[test]
+fn a_resync_on_command_merges_only() {
+    let mut b = bench();
+    b.caches.internal.replace(&kernel_tcp(1), 0).unwrap();
+    b.changes();
+    b.table.push(kernel_tcp(2));
+    let report = resync(&mut b, DumpPurpose::Merge);
+    assert_eq!((report.created, report.vanished), (1, 0));
+    assert_eq!(b.caches.internal.alive_len(), 2);
+    assert!(b.changes().is_empty());
+}
+
+#[test]
+fn a_dump_that_breaks_off_removes_nothing() {
+    let mut b = bench();
+    b.caches.internal.replace(&kernel_tcp(1), 0).unwrap();
+    assert!(b.side.begin_dump(DumpPurpose::Reconcile, &mut b.caches));
+    assert!(!b.side.begin_dump(DumpPurpose::Merge, &mut b.caches), "one at a time");
+    b.side.dump_finished(b.now, &mut b.caches, false);
+    b.run();
+    assert!(matches!(b.events[..], [KernelEvent::ResyncDone(r)] if r.repeat && r.vanished == 0));
+    assert_eq!(b.caches.internal.alive_len(), 1);
+}
+
+#[test]
+fn events_are_newer_than_the_dump() {
+    let mut b = bench();
+    for port in 1..=2 {
+        b.caches.internal.replace(&kernel_tcp(port), 0).unwrap();
+    }
+    b.changes();
+    b.table = (1..=2).map(kernel_tcp).collect();
+    assert!(b.side.begin_dump(DumpPurpose::Reconcile, &mut b.caches));
+    let index = b.caches.internal.find(&tcp(1).orig, 0).unwrap();
+    b.caches.internal.kill(index);
+    b.caches.internal.merge(&with_mark(kernel_tcp(2), 5), 0).unwrap();
+    b.caches.internal.replace(&kernel_tcp(3), 0).unwrap();
+    b.dump();
+    b.side.dump_finished(b.now, &mut b.caches, true);
+    b.run();
+    assert!(b.caches.internal.find(&tcp(1).orig, 0).is_none(), "not brought back");
+    let index = b.caches.internal.find(&tcp(2).orig, 0).unwrap();
+    let mut flow = Flow::default();
+    b.caches.internal.load(index, &mut flow);
+    assert_eq!(flow.mark, 5, "not overwritten");
+    assert!(b.caches.internal.find(&tcp(3).orig, 0).is_some(), "not stale");
+}
+
+#[test]
+fn a_shard_looks_at_its_own_slice() {
+    let mut seen = 0;
+    for shard in 0..4 {
+        let config = KernelConfig { shard, shards: 4, ..KernelConfig::default() };
+        let mut b = Bench::new(config);
+        b.table = (0..100).map(kernel_tcp).collect();
+        let report = resync(&mut b, DumpPurpose::Start);
+        assert!(report.seen > 0 && report.seen < 100);
+        seen += report.seen;
+    }
+    assert_eq!(seen, 100);
+}
+
+#[test]
+fn labels_that_are_gone_differ() {
+    let mut b = bench();
+    let mut flow = kernel_tcp(1);
+    flow.labels = proto_ctnl::Labels([8, 0, 0, 0]);
+    flow.present.insert(Present::LABELS);
+    b.caches.internal.replace(&flow, 0).unwrap();
+    b.changes();
+    b.table.push(kernel_tcp(1));
+    assert_eq!(resync(&mut b, DumpPurpose::Reconcile).changed, 1);
+    assert_eq!(resync(&mut b, DumpPurpose::Reconcile).changed, 0);
+}
+
+/// A kernel with flows that a dump showed: those with odd ports tell nothing.
+pub(super) fn half_silent(flows: u16) -> Bench {
+    let mut b = bench();
+    b.table = (0..flows).map(kernel_tcp).collect();
+    resync(&mut b, DumpPurpose::Start);
+    for flow in b.table.clone() {
+        if flow.orig.l4.a % 2 == 0 {
+            b.caches.internal.merge(&flow, 0).unwrap();
+        }
+    }
+    b.changes();
+    b.events.clear();
+    b.log.clear();
+    b
+}
+
+#[test]
+fn after_a_dump_the_kernel_is_asked_which_flows_are_silent() {
+    let mut b = bench();
+    b.table = (0..150).map(kernel_tcp).collect();
+    resync(&mut b, DumpPurpose::Start);
+    assert_eq!(b.log.len(), 150);
+    let harmless =
+        |a: &Asked| a.lane == Lane::Audit && !a.creates() && a.flow.present == Present::ORIG;
+    assert!(b.log.iter().all(harmless), "updates without content");
+    let done = AuditReport { checked: 150, ..AuditReport::default() };
+    assert!(matches!(b.events[..], [_, KernelEvent::ClassifyDone(r)] if r == done));
+
+    // What was found silent is not asked again when a later dump shows something new.
+    b.log.clear();
+    b.table.push(kernel_tcp(200));
+    resync(&mut b, DumpPurpose::Reconcile);
+    assert_eq!(b.log.len(), 1);
+}
+
+#[test]
+fn an_audit_finds_what_silent_flows_do_not_tell() {
+    let mut b = half_silent(200);
+    b.table.retain(|flow| ![1, 2, 199].contains(&flow.orig.l4.a));
+    for flow in &mut b.table {
+        if [5, 6].contains(&flow.orig.l4.a) {
+            *flow = with_mark(*flow, 3);
+        }
+    }
+    let begin = b.now;
+    assert!(b.side.start_audit(b.now, &b.caches));
+    assert!(!b.side.start_audit(b.now, &b.caches));
+    b.run();
+    assert_eq!(b.log.len(), 100, "silent flows only");
+    let done = AuditReport { checked: 100, vanished: 2, changed: 1, failed: 0 };
+    assert!(matches!(b.events[..], [KernelEvent::AuditDone(r)] if r == done), "{:?}", b.events);
+    let mut changes = b.changes();
+    changes.sort_by_key(|(_, port)| *port);
+    assert_eq!(changes, [(Change::Delete, 1), (Change::Update, 5), (Change::Delete, 199)]);
+    let took = b.now - begin;
+    let period = KernelConfig::default().audit_period;
+    assert!(took >= period / 3 && took <= period, "spread over the period: {took:?}");
+    assert_eq!(b.caches.internal.silent_len(), 98);
+}
+
+#[test]
+fn no_silent_flows_no_audit() {
+    let mut b = half_silent(1);
+    assert!(!b.side.start_audit(b.now, &b.caches));
+    assert_eq!(b.side.poll_timeout(), None);
+}
+
+#[test]
+fn an_event_is_newer_than_an_audit() {
+    let mut b = half_silent(2);
+    b.table.clear();
+    assert!(b.side.start_audit(b.now, &b.caches));
+    let mut buffer = vec![0; 4096];
+    let send = b.side.poll_send(b.now, &mut b.caches, &mut buffer).unwrap();
+    // While the request is on its way, the tuple is used again and the kernel says so.
+    b.caches.internal.replace(&kernel_tcp(1), 1).unwrap();
+    let request = buffer[..send.len].to_vec();
+    let mut gone = [0u8; 36];
+    gone[0..4].copy_from_slice(&36u32.to_ne_bytes());
+    gone[4..6].copy_from_slice(&2u16.to_ne_bytes());
+    gone[6..8].copy_from_slice(&0x100u16.to_ne_bytes());
+    gone[16..20].copy_from_slice(&(-ENOENT).to_ne_bytes());
+    gone[20..36].copy_from_slice(&request[..16]);
+    b.side.on_datagram(b.now, &mut b.caches, &gone);
+    b.run();
+    assert!(b.caches.internal.find(&tcp(1).orig, 0).is_some());
+}
+
+#[test]
+fn an_audit_without_answers_is_over_all_the_same() {
+    let mut b = half_silent(4);
+    b.deaf = 1;
+    assert!(b.side.start_audit(b.now, &b.caches));
+    b.run();
+    let done = AuditReport { checked: 2, failed: 2, ..AuditReport::default() };
+    assert!(matches!(b.events[..], [KernelEvent::AuditDone(r)] if r == done));
+    assert_eq!(b.caches.internal.silent_len(), 2);
+}
+
+#[test]
+fn a_flush_spares_what_the_filter_excludes() {
+    let filter = FlowFilter::new(&Filter {
+        protocols: Some((Policy::Ignore, vec![17])),
+        ..Filter::default()
+    });
+    let mut b = Bench::new(KernelConfig { filter, ..KernelConfig::default() });
+    b.table = (0..300).map(kernel_tcp).collect();
+    for flow in b.table.iter_mut().take(100) {
+        flow.orig.proto = 17;
+        flow.reply.proto = 17;
+    }
+    assert!(b.side.start_flush());
+    assert!(!b.side.start_flush());
+    b.dump();
+    assert!(!b.side.flush_saturated());
+    b.table.pop();
+    b.side.dump_finished(b.now, &mut b.caches, true);
+    b.run();
+    let done = FlushReport { deleted: 199, absent: 1, failed: 0, kept: 100 };
+    assert!(matches!(b.events[..], [KernelEvent::FlushDone(r)] if r == done), "{:?}", b.events);
+    assert_eq!(b.table.len(), 100);
+    assert!(b.log.iter().all(|asked| asked.lane == Lane::Flush));
+}
+
+#[test]
+fn expectations_are_flushed_by_one_request() {
+    let mut b = bench();
+    b.side.start_flush_expects();
+    b.run();
+    assert!(matches!(b.events[..], [KernelEvent::FlushExpectsDone(0)]));
+    assert_eq!((b.log.len(), b.log[0].kind, b.log[0].lane), (1, msg::EXP_DELETE, Lane::Flush));
+}
