@@ -1,6 +1,6 @@
 //! The four caches of a shard.
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheConfig, Role};
 use crate::expects::Expects;
 
 /// What one shard knows: flows and expectations of this node's kernel and of the peer's.
@@ -14,4 +14,17 @@ pub struct Caches {
     pub expects_internal: Expects,
     /// Expectations that the peer reported.
     pub expects_external: Expects,
+}
+
+impl Caches {
+    /// Empty caches for at most `limit` objects each. `seed` fixes the keys of the hash functions.
+    pub fn new(limit: u32, seed: Option<u64>) -> Self {
+        let config = |role| CacheConfig { limit, role, seed };
+        Self {
+            internal: Cache::new(config(Role::Internal)),
+            external: Cache::new(config(Role::External)),
+            expects_internal: Expects::new(config(Role::Internal)),
+            expects_external: Expects::new(config(Role::External)),
+        }
+    }
 }

@@ -6,21 +6,35 @@
 #![forbid(unsafe_code)]
 
 mod addr6;
+mod audit;
 mod bitmap;
 pub mod cache;
 pub mod caches;
 mod changes;
+pub mod clock;
 pub mod command;
+mod commands;
 pub mod config;
 pub mod console;
 mod counters;
+mod duties;
 mod entry;
 mod epoch;
 pub mod expects;
 pub mod filter;
+pub mod hub;
 mod index;
 pub mod kernel;
+pub mod link;
 pub mod log;
+pub mod mesh;
+pub mod order;
+pub mod report;
+mod resync;
+pub mod run;
+pub mod shard;
+pub mod shards;
 mod side;
 mod slab;
 pub mod snapshot;
+pub mod worker;

@@ -36,7 +36,7 @@ fn injected_flows_are_followed() {
         driver.side.inject(InjectKind::Delete, flow).unwrap();
     }
     driver.run(true);
-    assert_eq!(driver.side.counters().inject_failed, 0);
+    assert_eq!(driver.side.counters().injected().failed, 0);
     let here = Snapshot::of(&mut into, ignore);
     let marks = here.lines.iter().filter(|line| line.contains("mark=00000055")).count();
     assert!(marks > told.len() / 4, "{marks} of {}", told.len());

@@ -1,5 +1,9 @@
 //! The engine that the program runs.
 
+use std::io;
+
+use engine::run::{Daemon, Parts};
+
 use crate::daemon::{Engine, Running, Start, StartError};
 
 /// The engine of this workspace.
@@ -7,19 +11,23 @@ use crate::daemon::{Engine, Running, Start, StartError};
 pub struct ThisEngine;
 
 impl Engine for ThisEngine {
-    type Running = Never;
+    type Running = Daemon;
 
-    fn start(self, _start: Start) -> Result<Never, StartError> {
-        Err(StartError::Other("this build has no engine".to_owned()))
+    fn start(self, start: Start) -> Result<Daemon, StartError> {
+        let Start { config, control, log, console, heartbeat } = start;
+        Daemon::start(Parts { config, control, log, console, heartbeat }).map_err(|error| {
+            match error {
+                engine::run::StartError::Link(error) => {
+                    StartError::Link(io::Error::from_raw_os_error(error.errno().unwrap_or(0)))
+                }
+                other => StartError::Other(other.to_string()),
+            }
+        })
     }
 }
 
-/// An engine that cannot be.
-#[derive(Debug)]
-pub enum Never {}
-
-impl Running for Never {
+impl Running for Daemon {
     fn run(self) -> Result<(), String> {
-        match self {}
+        Self::run(self).map_err(|error| error.to_string())
     }
 }

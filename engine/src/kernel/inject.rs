@@ -76,13 +76,20 @@ impl KernelSide {
     }
 
     pub(super) fn settle_injected(&mut self, slot: &Slot, next: Next, errno: i32) {
+        let counter = match slot.job {
+            Job::InjectUpdate => &mut self.counters.inject_update,
+            Job::InjectDelete => &mut self.counters.inject_delete,
+            Job::InjectExpect => &mut self.counters.inject_expect,
+            Job::InjectExpectDelete => &mut self.counters.inject_expect_delete,
+            _ => &mut self.counters.inject_new,
+        };
         if next == Next::Failed {
-            self.counters.inject_failed += 1;
+            counter.failed += 1;
             let missing = slot.job == Job::InjectExpect && errno == EOPNOTSUPP;
             self.counters.expects_without_helper += u64::from(missing);
             return;
         }
-        self.counters.injected += 1;
+        counter.ok += 1;
         self.counters.without_helper += u64::from(slot.bare);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proto_ctnl::{Expect, Flow};
 
 use super::plan::{Job, Step};
+use crate::snapshot::OkFailed;
 
 /// Failures told in full per [`WINDOW`]; the others are counted.
 const FAILURES_PER_WINDOW: u32 = 10;
@@ -105,11 +106,17 @@ pub struct KernelCounters {
     pub strays: u64,
     /// Answers that could not be decoded.
     pub malformed: u64,
-    /// Received flows and expectations put into the kernel.
-    pub injected: u64,
-    /// Those that failed.
-    pub inject_failed: u64,
-    /// Those that were refused because the queue was full.
+    /// Flows that a peer reported as new.
+    pub inject_new: OkFailed,
+    /// Flows that a peer reported as changed.
+    pub inject_update: OkFailed,
+    /// Flows that a peer reported as gone.
+    pub inject_delete: OkFailed,
+    /// Expectations that a peer reported.
+    pub inject_expect: OkFailed,
+    /// Expectations that a peer reported as gone.
+    pub inject_expect_delete: OkFailed,
+    /// Objects that were refused because the queue was full.
     pub inject_refused: u64,
     /// Most objects in the queue for injection so far.
     pub inject_queue_max: u64,
@@ -117,6 +124,24 @@ pub struct KernelCounters {
     pub without_helper: u64,
     /// Expectations that failed because the kernel has no such helper, or their master none.
     pub expects_without_helper: u64,
+}
+
+impl KernelCounters {
+    /// All injections together.
+    pub fn injected(&self) -> OkFailed {
+        [
+            self.inject_new,
+            self.inject_update,
+            self.inject_delete,
+            self.inject_expect,
+            self.inject_expect_delete,
+        ]
+        .iter()
+        .fold(OkFailed::default(), |sum, one| OkFailed {
+            ok: sum.ok + one.ok,
+            failed: sum.failed + one.failed,
+        })
+    }
 }
 
 /// What failed, in the words of the original's log.

@@ -201,6 +201,16 @@ impl KernelSide {
         true
     }
 
+    /// An event that our own look at an entry caused: the kernel does report this flow, and what
+    /// it says may be news.
+    pub fn confirm(&mut self, now: Instant, caches: &mut Caches, flow: &FlowRef<'_>) {
+        self.absorb(now, caches, flow, true);
+        if let Some(index) = caches.internal.find(&flow.orig(), flow.key_zone()) {
+            caches.internal.touch(index);
+            caches.internal.mark_seen(index);
+        }
+    }
+
     /// The kernel tells a silent entry.
     pub(super) fn on_audited(&mut self, now: Instant, caches: &mut Caches, flow: &FlowRef<'_>) {
         let silent = caches

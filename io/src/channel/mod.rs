@@ -367,6 +367,14 @@ impl Channel {
         self.runs.segments()
     }
 
+    /// TCP: ends the peer's connection, whose octets make no sense any more. The peer connects
+    /// again.
+    pub fn refuse_peer(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.refuse();
+        }
+    }
+
     /// Whether a TCP channel has connected to its peer; always true for the others.
     pub fn connected(&self) -> bool {
         self.stream.as_ref().is_none_or(Stream::connected)

@@ -113,6 +113,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Ends the connection that is read.
+    pub(super) fn refuse(&mut self) {
+        if let Some(fd) = self.accepted.take() {
+            let _ = shutdown(&fd, Shutdown::Both);
+            self.generation += 1;
+        }
+    }
+
     /// The connection that we send on is of no use any more.
     pub(super) fn lost(
         &mut self,

@@ -17,7 +17,7 @@ fn injection_follows_the_peer() {
     assert_eq!(steps(&b), ["create", "update", "create", "delete", "delete"]);
     assert_eq!(b.side.counters().batches, 1, "nobody waits for anybody");
     assert_eq!((b.table.len(), b.table[0].mark), (1, 2));
-    assert_eq!((b.side.counters().injected, b.side.counters().inject_failed), (5, 0));
+    assert_eq!((b.side.counters().injected().ok, b.side.counters().injected().failed), (5, 0));
     assert!(b.events.is_empty(), "what is gone already is no failure");
 }
 
@@ -57,7 +57,7 @@ fn an_injected_update_that_is_refused_becomes_delete_and_create() {
         b.side.inject(InjectKind::Update, &tcp(1)).unwrap();
         b.run();
         assert_eq!(steps(&b), ["update", "delete", "create"]);
-        assert_eq!(b.side.counters().injected, 1);
+        assert_eq!(b.side.counters().injected().ok, 1);
     }
     let mut b = injecting();
     b.script = Box::new(|_| Some(EPERM));
@@ -73,7 +73,7 @@ fn an_injected_update_that_is_refused_becomes_delete_and_create() {
             ("could not update ct entry, even when deleting it first", EPERM),
         ]
     );
-    assert_eq!(b.side.counters().inject_failed, 3);
+    assert_eq!(b.side.counters().injected().failed, 3);
 }
 
 #[test]

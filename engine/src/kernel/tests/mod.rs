@@ -144,7 +144,7 @@ proptest! {
         let report = commit(&mut b, Pass::Unrelated);
         prop_assert_eq!(report.committed + report.failed, 40);
         let counters = b.side.counters();
-        prop_assert_eq!(counters.injected + counters.inject_failed, 80);
+        prop_assert_eq!(counters.injected().ok + counters.injected().failed, 80);
     }
 
     #[test]

@@ -1,0 +1,246 @@
+//! Commands from the control socket that take more than one turn: each is cut into orders to the
+//! shards, and its answer is put together from their outcomes.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::command::{Format, Object, Side};
+use crate::kernel::CommitReport;
+use crate::order::{Asker, CommitPass, Order, Outcome};
+use crate::report::ShardReport;
+
+/// What an outcome completes.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Give this order to this shard.
+    Order(usize, Order),
+    /// A part of an answer.
+    Part(Asker, Vec<u8>),
+    /// A command has ended and its client gets nothing more.
+    Done(Asker),
+    /// All shards reported their figures.
+    Figures(Asker, Vec<ShardReport>),
+    /// A commit has ended.
+    Committed {
+        /// Flows of all shards; `None` if only expectations were committed.
+        flows: Option<CommitReport>,
+        /// Expectations of all shards, if they were committed.
+        expectations: Option<CommitReport>,
+        /// When it began.
+        began: Instant,
+    },
+}
+
+#[derive(Debug)]
+struct Gather {
+    asker: Asker,
+    left: usize,
+    shards: Vec<ShardReport>,
+}
+
+#[derive(Debug)]
+struct Commit {
+    asker: Asker,
+    began: Instant,
+    pass: CommitPass,
+    passes: VecDeque<CommitPass>,
+    shard: usize,
+    flows: Option<CommitReport>,
+    expectations: Option<CommitReport>,
+}
+
+#[derive(Debug)]
+struct Dump {
+    asker: Asker,
+    side: Side,
+    object: Object,
+    format: Format,
+    shard: usize,
+    /// Shard and cursor of the part that comes next.
+    pending: Option<(usize, u32)>,
+}
+
+/// The commands under way.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    shards: usize,
+    gathers: VecDeque<Gather>,
+    /// Who waits for emptied caches, and from how many shards.
+    flushes: VecDeque<(Asker, usize)>,
+    commit: Option<Commit>,
+    dumps: Vec<Dump>,
+}
+
+impl Commands {
+    /// None under way, for `shards` shards.
+    pub(crate) const fn new(shards: usize) -> Self {
+        Self {
+            shards,
+            gathers: VecDeque::new(),
+            flushes: VecDeque::new(),
+            commit: None,
+            dumps: Vec::new(),
+        }
+    }
+
+    fn all(&self, order: impl Fn() -> Order) -> Vec<Step> {
+        (0..self.shards).map(|k| Step::Order(k, order())).collect()
+    }
+
+    /// Asks all shards for their figures. Answers come in the order of the questions.
+    pub(crate) fn figures(&mut self, asker: Asker) -> Vec<Step> {
+        let shards = Vec::with_capacity(self.shards);
+        self.gathers.push_back(Gather { asker, left: self.shards, shards });
+        self.all(|| Order::Snapshot)
+    }
+
+    /// Begins a dump with the first part of shard 0.
+    pub(crate) fn dump(
+        &mut self,
+        asker: Asker,
+        side: Side,
+        object: Object,
+        format: Format,
+    ) -> Option<Step> {
+        let pending = Some((0, 0));
+        self.dumps.push(Dump { asker, side, object, format, shard: 0, pending });
+        self.go_on(asker)
+    }
+
+    /// Empties caches.
+    pub(crate) fn flush(&mut self, asker: Asker, caches: crate::order::Caches) -> Vec<Step> {
+        self.flushes.push_back((asker, self.shards));
+        self.all(|| Order::Flush(caches))
+    }
+
+    /// Whether a commit is under way.
+    pub(crate) const fn is_committing(&self) -> bool {
+        self.commit.is_some()
+    }
+
+    /// Begins a commit: one shard and one pass at a time, because the kernel takes one writer at
+    /// a time anyhow. The caller has seen that none is under way.
+    pub(crate) fn commit(
+        &mut self,
+        asker: Asker,
+        now: Instant,
+        passes: &[CommitPass],
+    ) -> Vec<Step> {
+        let mut passes: VecDeque<CommitPass> = passes.iter().copied().collect();
+        let Some(pass) = passes.pop_front() else { return vec![Step::Done(asker)] };
+        self.commit = Some(Commit {
+            asker,
+            began: now,
+            pass,
+            passes,
+            shard: 0,
+            flows: None,
+            expectations: None,
+        });
+        vec![Step::Order(0, Order::Commit(pass))]
+    }
+
+    /// The client of `asker` has left: nothing more is made for it. What changes state goes on.
+    pub(crate) fn forget(&mut self, asker: Asker) {
+        self.dumps.retain(|dump| dump.asker != asker);
+    }
+
+    /// Takes what shard `k` answered.
+    pub(crate) fn outcome(&mut self, k: usize, outcome: Outcome) -> Vec<Step> {
+        match outcome {
+            Outcome::Snapshot(snapshot) => self.snapshot(k, *snapshot),
+            Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
+            Outcome::Commit(report) => self.committed(report),
+            Outcome::Flushed => self.flushed(),
+            Outcome::Read { .. }
+            | Outcome::Census { .. }
+            | Outcome::Lost(_)
+            | Outcome::Refused
+            | Outcome::Failed(_)
+            | Outcome::FailuresSuppressed(_) => Vec::new(),
+        }
+    }
+
+    /// Every shard answers questions in their order, so the first gathering that still misses
+    /// this shard is the one meant.
+    fn snapshot(&mut self, k: usize, snapshot: ShardReport) -> Vec<Step> {
+        let id = k as u8;
+        let open = self.gathers.iter_mut().find(|g| g.shards.iter().all(|s| s.id != id));
+        if let Some(gather) = open {
+            gather.shards.push(snapshot);
+            gather.left -= 1;
+        }
+        match self.gathers.pop_front_if(|g| g.left == 0) {
+            Some(mut gather) => {
+                gather.shards.sort_by_key(|s| s.id);
+                vec![Step::Figures(gather.asker, gather.shards)]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Shards answer in the order of the orders, so counting from the oldest is enough.
+    fn flushed(&mut self) -> Vec<Step> {
+        let Some(open) = self.flushes.iter_mut().find(|f| f.1 > 0) else { return Vec::new() };
+        open.1 -= 1;
+        match self.flushes.pop_front_if(|f| f.1 == 0) {
+            Some((asker, _)) => vec![Step::Done(asker)],
+            None => Vec::new(),
+        }
+    }
+
+    fn committed(&mut self, report: CommitReport) -> Vec<Step> {
+        let Some(commit) = &mut self.commit else { return Vec::new() };
+        let total = match commit.pass {
+            CommitPass::Expectations => &mut commit.expectations,
+            CommitPass::Unrelated | CommitPass::Related => &mut commit.flows,
+        };
+        total.get_or_insert_default().add(&report);
+        commit.shard += 1;
+        if commit.shard == self.shards {
+            commit.shard = 0;
+            match commit.passes.pop_front() {
+                Some(pass) => commit.pass = pass,
+                None => return self.commit_done(),
+            }
+        }
+        vec![Step::Order(commit.shard, Order::Commit(commit.pass))]
+    }
+
+    fn commit_done(&mut self) -> Vec<Step> {
+        let Some(Commit { asker, began, flows, expectations, .. }) = self.commit.take() else {
+            return Vec::new();
+        };
+        vec![Step::Committed { flows, expectations, began }, Step::Done(asker)]
+    }
+
+    /// A part of a dump. The next part is asked for when the client has taken this one: a slow
+    /// client holds up nothing but itself.
+    fn dump_part(&mut self, asker: Asker, out: Vec<u8>, next: Option<u32>) -> Vec<Step> {
+        let Some(at) = self.dumps.iter().position(|d| d.asker == asker) else {
+            return Vec::new();
+        };
+        let dump = &mut self.dumps[at];
+        match next {
+            Some(cursor) => dump.pending = Some((dump.shard, cursor)),
+            None if dump.shard + 1 < self.shards => {
+                dump.shard += 1;
+                dump.pending = Some((dump.shard, 0));
+            }
+            None => {
+                self.dumps.remove(at);
+                return vec![Step::Part(asker, out), Step::Done(asker)];
+            }
+        }
+        vec![Step::Part(asker, out)]
+    }
+
+    /// The client of `asker` took all that was written for it.
+    pub(crate) fn go_on(&mut self, asker: Asker) -> Option<Step> {
+        let dump = self.dumps.iter_mut().find(|d| d.asker == asker)?;
+        let (shard, cursor) = dump.pending.take()?;
+        let (side, object, format) = (dump.side, dump.object, dump.format);
+        let order = Order::Dump { asker, side, object, format, cursor, out: Vec::new() };
+        Some(Step::Order(shard, order))
+    }
+}

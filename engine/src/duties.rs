@@ -1,0 +1,221 @@
+//! What a shard does on the hub's orders, and the slices of long work between two drains.
+
+use std::time::Instant;
+
+use proto_ctnl::render::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cache_xml};
+
+use crate::cache::FlowIndex;
+use crate::clock::Moment;
+use crate::command::{Format, Object, Side};
+use crate::expects::ExpectIndex;
+use crate::kernel::{DumpPurpose, KernelEvent, Pass, Send};
+use crate::order::{Caches as Which, CommitPass, Order, Outcome, TableUse};
+use crate::report::ShardReport;
+use crate::shard::Shard;
+
+/// Objects of a bulk send that are queued at once. The next ones follow when these are sent, so
+/// that live changes never wait for more than this.
+const BULK_SLICE: u32 = 1024;
+/// Octets of one part of a dump.
+const DUMP_PART_BYTES: usize = 64 * 1024;
+
+impl Shard {
+    /// Does what the hub asks for, or begins to.
+    pub fn order(&mut self, now: Moment, order: Order) {
+        match order {
+            Order::Snapshot => {
+                let report = Box::new(ShardReport::of(self));
+                self.outcomes.push_back(Outcome::Snapshot(report));
+            }
+            Order::Dump { asker, side, object, format, cursor, mut out } => {
+                let next = match object {
+                    Object::Flow => self.dump_flows(now, side, format, cursor, &mut out),
+                    Object::Expect => self.dump_expects(now, side, format, cursor, &mut out),
+                };
+                self.outcomes.push_back(Outcome::Dump { asker, out, next });
+            }
+            Order::Commit(pass) => {
+                let began = match pass {
+                    CommitPass::Unrelated => self.kernel.start_commit(Pass::Unrelated),
+                    CommitPass::Related => self.kernel.start_commit(Pass::Related),
+                    CommitPass::Expectations => self.kernel.start_commit_expects(),
+                };
+                debug_assert!(began, "the hub gives one pass at a time");
+            }
+            Order::Flush(which) => {
+                self.flush(which);
+                self.outcomes.push_back(Outcome::Flushed);
+            }
+            Order::ReadBegin(purpose) => self.read_begin(purpose),
+            Order::ReadEnd { complete } => {
+                self.kernel.dump_finished(now.at, &mut self.caches, complete);
+            }
+            Order::Census => self.outcomes.push_back(Outcome::Census {
+                flows: u64::from(self.caches.internal.alive_len()),
+                silent: u64::from(self.caches.internal.silent_len()),
+            }),
+            Order::Audit => {
+                self.kernel.start_audit(now.at, &self.caches);
+            }
+            Order::Bulk => {
+                self.caches.internal.begin_bulk();
+                self.caches.expects_internal.begin_bulk();
+            }
+            // The owner of the thread looks at this one itself.
+            Order::Stop => {}
+        }
+    }
+
+    /// A reading that can not begin, which the plan of the hub excludes, is asked for again.
+    fn read_begin(&mut self, purpose: TableUse) {
+        let began = match purpose {
+            TableUse::Flush => self.kernel.start_flush(),
+            TableUse::Start => self.kernel.begin_dump(DumpPurpose::Start, &mut self.caches),
+            TableUse::Merge => self.kernel.begin_dump(DumpPurpose::Merge, &mut self.caches),
+            TableUse::Reconcile => self.kernel.begin_dump(DumpPurpose::Reconcile, &mut self.caches),
+        };
+        if !began {
+            self.outcomes.push_back(Outcome::Read { again: true });
+        }
+    }
+
+    /// Deletes all expectations of the namespace from the kernel.
+    pub fn flush_kernel_expects(&mut self) {
+        self.kernel.start_flush_expects();
+    }
+
+    /// Whether a reading of the kernel's table has to wait for this shard.
+    pub fn is_saturated(&self) -> bool {
+        self.kernel.flush_saturated()
+    }
+
+    fn flush(&mut self, which: Which) {
+        let caches = &mut self.caches;
+        if which.internal {
+            caches.internal.clear();
+        }
+        if which.external {
+            caches.external.clear();
+        }
+        if which.internal && which.expectations {
+            caches.expects_internal.clear();
+        }
+        if which.external && which.expectations {
+            caches.expects_external.clear();
+        }
+    }
+
+    /// Does a slice of what is under way: queues a part of a bulk send, sweeps, tells results.
+    pub fn work(&mut self, now: Instant) {
+        let internal = &mut self.caches.internal;
+        if internal.bulk_left() > 0 && internal.pending_len() < BULK_SLICE {
+            internal.bulk_step(BULK_SLICE);
+        }
+        let expects = &mut self.caches.expects_internal;
+        if expects.bulk_left() > 0 && expects.pending_len() < BULK_SLICE {
+            expects.bulk_step(BULK_SLICE);
+        }
+        self.kernel.handle_timeout(now, &mut self.caches);
+        while let Some(event) = self.kernel.poll_event() {
+            self.kernel_event(event);
+        }
+        if self.take_refused() {
+            self.outcomes.push_back(Outcome::Refused);
+        }
+    }
+
+    /// Whether [`Self::work`] has more to do right away.
+    pub fn is_busy(&self) -> bool {
+        self.caches.internal.bulk_left() > 0 || self.caches.expects_internal.bulk_left() > 0
+    }
+
+    fn kernel_event(&mut self, event: KernelEvent) {
+        let outcome = match event {
+            KernelEvent::CommitDone(report) | KernelEvent::CommitExpectsDone(report) => {
+                Outcome::Commit(report)
+            }
+            KernelEvent::FlushDone(_) => Outcome::Read { again: false },
+            KernelEvent::ResyncDone(report) => Outcome::Read { again: report.repeat },
+            KernelEvent::Failed(failure) => Outcome::Failed(failure),
+            KernelEvent::FailuresSuppressed(count) => Outcome::FailuresSuppressed(count),
+            KernelEvent::FlushExpectsDone(_)
+            | KernelEvent::ClassifyDone(_)
+            | KernelEvent::AuditDone(_) => return,
+        };
+        self.outcomes.push_back(outcome);
+    }
+
+    /// The next batch of requests for the kernel, written to the start of `buf`.
+    pub fn poll_kernel(&mut self, now: Instant, buf: &mut [u8]) -> Option<Send> {
+        self.kernel.poll_send(now, &mut self.caches, buf)
+    }
+
+    /// A datagram that answers requests.
+    pub fn on_kernel_answer(&mut self, now: Instant, datagram: &[u8]) {
+        self.kernel.on_datagram(now, &mut self.caches, datagram);
+    }
+
+    /// Requests could not be sent, or a request socket lost answers.
+    pub fn kernel_answers_lost(&mut self, now: Instant) {
+        self.kernel.answers_lost(now, &mut self.caches);
+    }
+
+    fn dump_flows(
+        &mut self,
+        now: Moment,
+        side: Side,
+        format: Format,
+        cursor: u32,
+        out: &mut Vec<u8>,
+    ) -> Option<u32> {
+        let cache = match side {
+            Side::Internal => &self.caches.internal,
+            Side::External => &self.caches.external,
+        };
+        let mut line = CacheLine { external: side == Side::External, ..CacheLine::default() };
+        let mut at = FlowIndex::from_raw(cursor);
+        while let Some(index) = cache.next_from(at) {
+            if out.len() >= DUMP_PART_BYTES {
+                return Some(index.raw());
+            }
+            at = index.next();
+            self.scratch.clear();
+            let Some(meta) = cache.load(index, &mut self.scratch) else { continue };
+            line.active_since_s = now.secs.saturating_sub(meta.created);
+            match format {
+                Format::Plain => cache_line(&self.scratch, &line, out),
+                Format::Xml => cache_xml(&self.scratch, &line, out),
+            }
+        }
+        None
+    }
+
+    fn dump_expects(
+        &self,
+        now: Moment,
+        side: Side,
+        format: Format,
+        cursor: u32,
+        out: &mut Vec<u8>,
+    ) -> Option<u32> {
+        let cache = match side {
+            Side::Internal => &self.caches.expects_internal,
+            Side::External => &self.caches.expects_external,
+        };
+        let mut line = CacheLine { external: side == Side::External, ..CacheLine::default() };
+        let mut at = ExpectIndex::from_raw(cursor);
+        while let Some(index) = cache.next_from(at) {
+            if out.len() >= DUMP_PART_BYTES {
+                return Some(index.raw());
+            }
+            at = index.next();
+            let Some((expect, meta)) = cache.get(index) else { continue };
+            line.active_since_s = now.secs.saturating_sub(meta.created);
+            match format {
+                Format::Plain => expect_cache_line(expect, &line, out),
+                Format::Xml => expect_cache_xml(expect, &line, out),
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,580 @@
+//! The hub: owns the replication session and the control commands, and is the only place where
+//! the shards meet. Sans-io; `run` gives it bytes and takes bytes from it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto_ctnl::{Content as KernelContent, Messages};
+use proto_sync::{BrokenStream, Session, SessionEvent};
+
+use crate::audit::Audit;
+use crate::clock::Moment;
+use crate::command::{Object, Request, Scope, Side, StatKind};
+use crate::commands::{Commands, Step};
+use crate::console::Console;
+use crate::kernel::AuditMethod;
+use crate::link::LinkSet;
+use crate::log::Log;
+use crate::mesh::Content;
+use crate::order::{Asker, Caches, CommitPass, Order, Outcome, TableUse};
+use crate::report::{self, ShardReport};
+use crate::resync::ResyncPlan;
+use crate::shards::Shards;
+use crate::snapshot::Snapshot;
+
+/// Bytes for a client.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Who asked.
+    pub asker: Asker,
+    /// What to send.
+    pub bytes: Vec<u8>,
+    /// Whether the connection is to be closed behind it.
+    pub last: bool,
+}
+
+/// What the owner of the hub has to do beside moving bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubEvent {
+    /// Ask the kernel for its flows, and for its expectations if they are replicated; answers go
+    /// to [`Hub::on_dump`].
+    StartDump,
+    /// End the daemon.
+    Stop,
+}
+
+/// Time from a failure of a link to the sending of everything.
+const RESEND_DELAY: Duration = Duration::from_secs(1);
+
+/// See the module's description.
+pub struct Hub {
+    /// The shards.
+    pub shards: Shards,
+    /// The links, if the daemon replicates.
+    pub links: LinkSet,
+    /// Figures that the owner keeps: process, intake.
+    pub base: Snapshot,
+    session: Option<Session>,
+    commands: Commands,
+    plan: ResyncPlan,
+    /// Who waits for a reading of the kernel's table.
+    readers: Vec<(TableUse, Asker)>,
+    statistics: VecDeque<(Asker, StatKind)>,
+    inject: bool,
+    expectations: bool,
+    began: Instant,
+    log: Arc<dyn Log>,
+    console: Box<dyn Console>,
+    answers: VecDeque<Answer>,
+    events: VecDeque<HubEvent>,
+    bulks: u64,
+    audit: Audit,
+    populated: bool,
+    acknowledged: bool,
+    /// When everything is to be sent again because a link failed.
+    resend_at: Option<Instant>,
+}
+
+/// What a hub is made of.
+pub struct HubParts {
+    /// The shards.
+    pub shards: Shards,
+    /// The links.
+    pub links: LinkSet,
+    /// The session, if the daemon replicates.
+    pub session: Option<Session>,
+    /// Longest time from an overrun to the re-reading of the table; `None` never re-reads.
+    pub overrun_resync: Option<Duration>,
+    /// Buckets of the kernel's hash table.
+    pub buckets: u64,
+    /// Whether received flows go straight into the kernel.
+    pub inject: bool,
+    /// Whether the peer acknowledges what it gets.
+    pub acknowledged: bool,
+    /// Whether expectations are replicated.
+    pub expectations: bool,
+    /// Takes lines.
+    pub log: Arc<dyn Log>,
+    /// Writes figures.
+    pub console: Box<dyn Console>,
+    /// Figures that do not change.
+    pub base: Snapshot,
+}
+
+impl Hub {
+    /// A hub that begins to run at `now`. It reads the kernel's table first.
+    pub fn new(parts: HubParts, now: Instant) -> Self {
+        let count = parts.shards.count();
+        let plan = ResyncPlan::new(count, parts.overrun_resync);
+        Self {
+            shards: parts.shards,
+            links: parts.links,
+            base: parts.base,
+            session: parts.session,
+            commands: Commands::new(count),
+            plan,
+            readers: Vec::new(),
+            audit: Audit::new(parts.buckets),
+            populated: false,
+            acknowledged: parts.acknowledged,
+            resend_at: None,
+            statistics: VecDeque::new(),
+            inject: parts.inject,
+            expectations: parts.expectations,
+            began: now,
+            log: parts.log,
+            console: parts.console,
+            answers: VecDeque::new(),
+            events: VecDeque::new(),
+            bulks: 0,
+        }
+    }
+
+    /// Sets the time of this turn; call it before anything else in a turn.
+    pub fn begin_turn(&mut self, now: Instant) -> Moment {
+        let moment = Moment::new(now, self.began);
+        self.shards.begin_turn(moment);
+        moment
+    }
+
+    /// Whether the kernel's table was read since the start.
+    pub const fn is_populated(&self) -> bool {
+        self.populated
+    }
+
+    /// What was sent may not have arrived: in a mode without acknowledgements, everything is to
+    /// be sent again.
+    pub fn link_failed(&mut self, now: Instant) {
+        if !self.acknowledged {
+            self.resend_at.get_or_insert(now + RESEND_DELAY);
+        }
+    }
+
+    /// A datagram, or a piece of a stream, from the peer on link `link`.
+    ///
+    /// # Errors
+    /// The stream can not be followed any longer: close the connection.
+    pub fn on_peer(&mut self, now: Instant, link: usize, bytes: &[u8]) -> Result<(), BrokenStream> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let shards = &mut self.shards;
+        self.links.received(link, bytes, |stream| match stream {
+            Some(stream) => session.handle_stream(now, stream, bytes, shards),
+            None => Ok(session.handle_datagram(now, bytes, shards)),
+        })
+    }
+
+    /// Writes the next datagram for the current link into `room`, whose length is the link's
+    /// maximum. Call it until it gives nothing.
+    pub fn poll_transmit(&mut self, now: Instant, room: &mut [u8]) -> Option<usize> {
+        self.session.as_mut()?.poll_transmit(now, room, &mut self.shards)
+    }
+
+    /// A datagram from an event socket that no filter sorted: each message goes to its shard.
+    pub fn on_events(&mut self, datagram: &[u8]) {
+        self.distribute(Content::Events, datagram);
+    }
+
+    /// A datagram from an event socket whose filter lets only shard 0's events pass.
+    pub fn on_own_events(&mut self, datagram: &[u8]) {
+        self.shards.own_events(datagram);
+    }
+
+    /// A datagram of the dump asked for by [`HubEvent::StartDump`].
+    pub fn on_dump(&mut self, datagram: &[u8]) {
+        self.distribute(Content::Dump, datagram);
+    }
+
+    fn distribute(&mut self, content: Content, datagram: &[u8]) {
+        for message in Messages::new(datagram) {
+            let Ok(message) = message else {
+                self.base.netlink.unknown_events += 1;
+                continue;
+            };
+            let tuple = match message.content() {
+                Ok(KernelContent::Flow(flow)) => Some(flow.orig()),
+                Ok(KernelContent::Expect(expect)) => expect.master().ok(),
+                Ok(KernelContent::Done { .. }) => continue,
+                _ => None,
+            };
+            match tuple {
+                Some(tuple) => self.shards.kernel_message(content, &tuple, message.bytes),
+                None => self.base.netlink.unknown_events += 1,
+            }
+        }
+    }
+
+    /// The dump has ended; `complete` tells whether all of it was seen.
+    pub fn dump_ended(&mut self, now: Instant, complete: bool) {
+        let shards = self.plan.shards();
+        for k in (0..self.shards.count()).filter(|&k| shards.has(k)) {
+            self.shards.order(k, Order::ReadEnd { complete });
+        }
+        if let Some(purpose) = self.plan.told(now) {
+            self.table_read(now, purpose);
+        }
+    }
+
+    /// Whether the next datagram of a dump may be asked for.
+    pub fn has_room_for_dump(&self) -> bool {
+        self.shards.has_room_for_dump()
+    }
+
+    /// Does what became due and takes what the shards answered.
+    pub fn turn(&mut self, now: Instant) {
+        if let Some(session) = &mut self.session
+            && session.poll_timeout().is_some_and(|due| due <= now)
+        {
+            session.handle_timeout(now);
+        }
+        while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
+            self.session_event(event);
+        }
+        while let Some((k, outcome)) = self.shards.poll_outcome() {
+            self.outcome(now, k, outcome);
+        }
+        let dropped = self.shards.take_dropped();
+        if dropped.events > 0 {
+            self.base.netlink.event_errors += dropped.events;
+            for k in 0..self.shards.count() {
+                self.plan.lost(now, k);
+            }
+        }
+        if dropped.peer > 0 {
+            self.links.dropped += dropped.peer;
+            self.request_resync();
+        }
+        if let Some((purpose, shards)) = self.plan.poll(now) {
+            for k in (0..self.shards.count()).filter(|&k| shards.has(k)) {
+                self.shards.order(k, Order::ReadBegin(purpose));
+            }
+            self.base.netlink.resyncs += u64::from(purpose == TableUse::Reconcile);
+            self.events.push_back(HubEvent::StartDump);
+        }
+        if self.resend_at.is_some_and(|at| at <= now) {
+            self.resend_at = None;
+            self.bulk();
+        }
+        if self.audit.is_due(now) {
+            self.audit.begin_census(now, self.shards.count());
+            for k in 0..self.shards.count() {
+                self.shards.order(k, Order::Census);
+            }
+        }
+    }
+
+    /// When [`Self::turn`] has something to do at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let session = self.session.as_ref().and_then(Session::poll_timeout);
+        [session, self.plan.poll_timeout(), self.audit.due, self.resend_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What the owner has to do.
+    pub fn poll_event(&mut self) -> Option<HubEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next bytes for a client.
+    pub fn poll_answer(&mut self) -> Option<Answer> {
+        self.answers.pop_front()
+    }
+
+    /// The client of `asker` has taken all that was written for it.
+    pub fn answered(&mut self, asker: Asker) {
+        if let Some(step) = self.commands.go_on(asker) {
+            self.step(step);
+        }
+    }
+
+    /// The client of `asker` has left.
+    pub fn gone(&mut self, asker: Asker) {
+        self.commands.forget(asker);
+    }
+
+    /// Asks the peer for its flows.
+    pub fn request_resync(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.request_resync();
+            self.log.notice(format_args!("resync requested"));
+        }
+    }
+
+    fn bulk(&mut self) {
+        self.bulks += 1;
+        self.log.notice(format_args!("sending bulk update"));
+        for k in 0..self.shards.count() {
+            self.shards.order(k, Order::Bulk);
+        }
+    }
+
+    fn session_event(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::PeerWantsResync => {
+                self.log.notice(format_args!("resync requested by other node"));
+                self.bulk();
+            }
+            SessionEvent::PeerRestarted => {
+                self.log.notice(format_args!("the other node has started again"));
+            }
+            SessionEvent::Hole => {
+                self.log.warning(format_args!(
+                    "messages were lost that can not be sent again, sending all flows"
+                ));
+                self.bulk();
+            }
+        }
+    }
+
+    fn outcome(&mut self, now: Instant, k: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Lost(events) => self.lost(now, k, events),
+            Outcome::Read { again } => {
+                if let Some(purpose) = self.plan.done(now, k, again) {
+                    self.table_read(now, purpose);
+                }
+            }
+            Outcome::Census { flows, silent } => self.census(now, flows, silent),
+            Outcome::Refused => self.request_resync(),
+            Outcome::Failed(failure) => report::log_failure(&*self.log, &failure),
+            Outcome::FailuresSuppressed(count) => {
+                self.log.warning(format_args!("{count} more entries failed"));
+            }
+            other => {
+                for step in self.commands.outcome(k, other) {
+                    self.step(step);
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, now: Instant, k: usize, events: u64) {
+        self.plan.lost(now, k);
+        self.log.warning(format_args!(
+            "shard {k} lost {events} events, its part of the kernel table will be read again"
+        ));
+    }
+
+    /// A reading of the kernel's table has ended for all shards.
+    fn table_read(&mut self, now: Instant, purpose: TableUse) {
+        self.populated |= purpose == TableUse::Start;
+        if purpose == TableUse::Start && self.session.is_some() {
+            // The peer may be up already, and know flows of an earlier life of this node at best.
+            self.bulk();
+        }
+        if purpose != TableUse::Flush {
+            self.audit.table_was_read(now);
+        }
+        let mut waiting = std::mem::take(&mut self.readers);
+        waiting.retain(|&(wanted, asker)| {
+            if wanted == purpose {
+                self.done(asker);
+            }
+            wanted != purpose
+        });
+        self.readers.append(&mut waiting);
+    }
+
+    fn census(&mut self, now: Instant, flows: u64, silent: u64) {
+        match self.audit.count(flows, silent) {
+            None | Some(AuditMethod::None) => {}
+            Some(AuditMethod::Ask) => {
+                for k in 0..self.shards.count() {
+                    self.shards.order(k, Order::Audit);
+                }
+            }
+            Some(AuditMethod::Dump) => self.plan.demand(now, TableUse::Reconcile),
+        }
+    }
+
+    fn done(&mut self, asker: Asker) {
+        self.answers.push_back(Answer { asker, bytes: Vec::new(), last: true });
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Order(k, order) => self.shards.order(k, order),
+            Step::Part(asker, bytes) => {
+                self.answers.push_back(Answer { asker, bytes, last: false });
+            }
+            Step::Done(asker) => self.done(asker),
+            Step::Figures(asker, reports) => self.figures(asker, &reports),
+            Step::Committed { flows, expectations, began } => {
+                if let Some(report) = flows {
+                    self.log_commit("entries", report.committed, report.failed);
+                }
+                if let Some(report) = expectations {
+                    self.log_commit("expectations", report.committed, report.failed);
+                }
+                let took = began.elapsed();
+                self.log.notice(format_args!(
+                    "commit has taken {}.{:06} seconds",
+                    took.as_secs(),
+                    took.subsec_micros()
+                ));
+            }
+        }
+    }
+
+    fn log_commit(&self, what: &str, committed: u64, failed: u64) {
+        self.log.notice(format_args!("Committed {committed} new {what}"));
+        if failed > 0 {
+            self.log.notice(format_args!("{failed} {what} can't be committed"));
+        }
+    }
+
+    /// A request of a client.
+    pub fn request(&mut self, now: Instant, asker: Asker, id: u32) {
+        let Some(request) = Request::from_id(id) else {
+            self.base.runtime.local_unknown += 1;
+            self.done(asker);
+            return;
+        };
+        match request {
+            Request::Stop => {
+                self.events.push_back(HubEvent::Stop);
+                self.done(asker);
+            }
+            Request::Statistics(kind) => {
+                self.statistics.push_back((asker, kind));
+                self.steps(Commands::figures, asker);
+            }
+            Request::Dump(side, object, format) => {
+                let hidden = object == Object::Expect && !self.expectations
+                    || side == Side::External && self.inject;
+                if hidden || self.session.is_none() {
+                    self.done(asker);
+                } else if let Some(step) = self.commands.dump(asker, side, object, format) {
+                    self.step(step);
+                }
+            }
+            Request::Commit(scope) => self.commit(now, asker, scope),
+            Request::FlushKernel(scope) => self.flush_kernel(now, asker, scope),
+            Request::Resync(scope) => {
+                if scope != Scope::Expects {
+                    self.log.notice(format_args!("resync with master conntrack table"));
+                }
+                if scope != Scope::Flows && self.expectations {
+                    self.log.notice(format_args!("resync with master expect table"));
+                }
+                self.readers.push((TableUse::Merge, asker));
+                self.plan.demand(now, TableUse::Merge);
+            }
+            Request::Bulk => {
+                if self.session.is_some() {
+                    self.bulk();
+                }
+                self.done(asker);
+            }
+            Request::RequestResync => {
+                self.request_resync();
+                self.done(asker);
+            }
+            Request::FlushCaches(_) | Request::FlushInternal | Request::FlushExternal => {
+                self.flush(asker, request);
+            }
+            Request::DelayedFlush => {
+                let text = b"conntrackd: delayed flush is not available in this version\n";
+                self.answers.push_back(Answer { asker, bytes: text.to_vec(), last: true });
+            }
+        }
+    }
+
+    fn steps(&mut self, command: fn(&mut Commands, Asker) -> Vec<Step>, asker: Asker) {
+        for step in command(&mut self.commands, asker) {
+            self.step(step);
+        }
+    }
+
+    fn commit(&mut self, now: Instant, asker: Asker, scope: Scope) {
+        if self.session.is_none() || self.inject {
+            self.done(asker);
+            return;
+        }
+        if self.commands.is_committing() {
+            self.log.notice(format_args!("commit already in progress, skipping"));
+            self.done(asker);
+            return;
+        }
+        let (flows, expects): (&[CommitPass], &[CommitPass]) =
+            (&[CommitPass::Unrelated, CommitPass::Related], &[CommitPass::Expectations]);
+        let (text, passes) = match scope {
+            Scope::Flows => ("committing conntrack cache", flows.to_vec()),
+            Scope::Expects if self.expectations => {
+                ("committing expectation cache", expects.to_vec())
+            }
+            Scope::Expects => {
+                self.done(asker);
+                return;
+            }
+            Scope::All if self.expectations => {
+                ("committing all external caches", [flows, expects].concat())
+            }
+            Scope::All => ("committing all external caches", flows.to_vec()),
+        };
+        self.log.notice(format_args!("{text}"));
+        for step in self.commands.commit(asker, now, &passes) {
+            self.step(step);
+        }
+    }
+
+    fn flush_kernel(&mut self, now: Instant, asker: Asker, scope: Scope) {
+        if scope != Scope::Flows && self.expectations {
+            self.log.notice(format_args!("flushing kernel expect table"));
+            self.shards.local.flush_kernel_expects();
+        }
+        if scope == Scope::Expects {
+            self.done(asker);
+            return;
+        }
+        self.log.notice(format_args!("flushing kernel conntrack table"));
+        self.base.netlink.flushes += 1;
+        self.readers.push((TableUse::Flush, asker));
+        self.plan.demand(now, TableUse::Flush);
+    }
+
+    fn flush(&mut self, asker: Asker, request: Request) {
+        let (text, caches) = match request {
+            Request::FlushInternal => (
+                "flushing internal cache",
+                Caches { internal: true, external: false, expectations: false },
+            ),
+            Request::FlushExternal => (
+                "flushing external cache",
+                Caches { internal: false, external: true, expectations: false },
+            ),
+            _ => (
+                "flushing caches",
+                Caches { internal: true, external: true, expectations: self.expectations },
+            ),
+        };
+        if caches.external && self.commands.is_committing() {
+            self.log.error(format_args!("ignoring flush command, commit still in progress"));
+            self.done(asker);
+            return;
+        }
+        self.log.notice(format_args!("{text}"));
+        for step in self.commands.flush(asker, caches) {
+            self.step(step);
+        }
+    }
+
+    fn figures(&mut self, asker: Asker, reports: &[ShardReport]) {
+        let Some((_, kind)) = self.statistics.pop_front() else { return };
+        let mut snapshot = self.base.clone();
+        if let Some(sync) = &mut snapshot.sync {
+            self.links.figures(sync);
+        }
+        if let Some(session) = &self.session {
+            report::add_session(session, self.bulks, &mut snapshot);
+        }
+        for (k, report) in reports.iter().enumerate() {
+            report.add_to(&mut snapshot, self.shards.high_water(k));
+        }
+        let mut bytes = Vec::new();
+        self.console.statistics(kind, &snapshot, &mut bytes);
+        self.answers.push_back(Answer { asker, bytes, last: true });
+    }
+}

@@ -1,0 +1,186 @@
+//! Control clients: many at once, each with a request of four octets and a text as answer.
+//!
+//! A client that says nothing, or does not read, costs its own place and at most one send
+//! buffer.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use io::{Fd, Group, IoError, Outcome, Ring, SendOptions};
+
+use super::tokens::Token;
+use crate::order::Asker;
+
+/// Clients at the same time; one more takes the place of the one that is silent for the longest
+/// time, or is turned away if none is.
+const CLIENTS_MAX: usize = 128;
+/// Clients that may hold a send buffer at the same time; the others wait.
+const SENDING_MAX: usize = 16;
+
+/// What a client's completion led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Nothing yet.
+    Nothing,
+    /// A request with this number.
+    Request(Asker, u32),
+    /// It left; whether it had sent a whole request.
+    Gone(Asker, bool),
+    /// It took everything written so far and is to get more.
+    Took(Asker),
+}
+
+struct Client {
+    asker: Asker,
+    fd: Fd,
+    request: [u8; 4],
+    read: usize,
+    parts: VecDeque<Vec<u8>>,
+    /// How much of the first part was handed to the ring.
+    offset: usize,
+    sending: bool,
+    last: bool,
+}
+
+/// All clients.
+pub(super) struct Clients {
+    group: Option<Group>,
+    clients: Vec<Client>,
+    next: u32,
+    sending: usize,
+}
+
+impl Clients {
+    /// None yet.
+    pub(super) const fn new() -> Self {
+        Self { group: None, clients: Vec::new(), next: 0, sending: 0 }
+    }
+
+    /// Makes the buffers for requests.
+    pub(super) fn start(&mut self, ring: &mut Ring) -> Result<(), IoError> {
+        self.group = Some(ring.add_group(32, 64)?);
+        Ok(())
+    }
+
+    /// Takes a connection.
+    pub(super) fn accept(&mut self, ring: &mut Ring, fd: OwnedFd) -> Result<(), IoError> {
+        if self.clients.len() >= CLIENTS_MAX {
+            let Some(silent) = self.clients.iter().position(|c| c.read < 4) else { return Ok(()) };
+            let silent = self.clients.remove(silent);
+            ring.cancel(Token::Client(silent.asker.0).raw())?;
+        }
+        let Some(group) = self.group else { return Ok(()) };
+        let asker = Asker(self.next);
+        self.next = self.next.wrapping_add(1);
+        let fd = Fd::from(fd);
+        ring.receive_stream(Token::Client(asker.0).raw(), &fd, group)?;
+        self.clients.push(Client {
+            asker,
+            fd,
+            request: [0; 4],
+            read: 0,
+            parts: VecDeque::new(),
+            offset: 0,
+            sending: false,
+            last: false,
+        });
+        Ok(())
+    }
+
+    fn position(&self, asker: Asker) -> Option<usize> {
+        self.clients.iter().position(|client| client.asker == asker)
+    }
+
+    /// A client's receiving side has news.
+    pub(super) fn received(&mut self, asker: Asker, outcome: &Outcome) -> Said {
+        let Some(at) = self.position(asker) else { return Said::Nothing };
+        let client = &mut self.clients[at];
+        match outcome {
+            // What comes behind the number is ignored, as the original does.
+            Outcome::Received(bytes) if client.read < 4 => {
+                let take = bytes.len().min(4 - client.read);
+                client.request[client.read..client.read + take].copy_from_slice(&bytes[..take]);
+                client.read += take;
+                if client.read < 4 {
+                    return Said::Nothing;
+                }
+                Said::Request(asker, u32::from_ne_bytes(client.request))
+            }
+            Outcome::Received(_) | Outcome::Depleted => Said::Nothing,
+            // A client may close its sending side and go on to read.
+            Outcome::Closed if client.read == 4 => Said::Nothing,
+            _ => {
+                let whole = client.read == 4;
+                self.remove(at);
+                Said::Gone(asker, whole)
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let client = self.clients.remove(at);
+        self.sending -= usize::from(client.sending);
+    }
+
+    /// Something for a client to read; `last` closes the connection behind it.
+    pub(super) fn answer(&mut self, asker: Asker, bytes: Vec<u8>, last: bool) {
+        let Some(at) = self.position(asker) else { return };
+        let client = &mut self.clients[at];
+        client.last |= last;
+        if !bytes.is_empty() {
+            client.parts.push_back(bytes);
+        }
+    }
+
+    /// Hands to the ring what clients can take; closes those that have everything, and names one
+    /// that is ready for more.
+    pub(super) fn send(&mut self, ring: &mut Ring) -> Result<(), IoError> {
+        let mut at = 0;
+        while at < self.clients.len() {
+            let client = &mut self.clients[at];
+            if client.last && client.parts.is_empty() && !client.sending {
+                let client = self.clients.remove(at);
+                ring.cancel(Token::Client(client.asker.0).raw())?;
+                continue;
+            }
+            at += 1;
+            if client.sending || client.parts.is_empty() || self.sending >= SENDING_MAX {
+                continue;
+            }
+            let Some(mut buffer) = ring.send_buffer() else { return Ok(()) };
+            let Some(part) = client.parts.front() else { continue };
+            let rest = &part[client.offset..];
+            let len = rest.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            client.offset += len;
+            if client.offset == part.len() {
+                client.parts.pop_front();
+                client.offset = 0;
+            }
+            client.sending = true;
+            self.sending += 1;
+            let options = SendOptions { whole: true, ..SendOptions::default() };
+            let token = Token::ClientSent(client.asker.0).raw();
+            ring.send(token, &client.fd, buffer.freeze(), 0..len, &options)?;
+        }
+        Ok(())
+    }
+
+    /// A send to a client has ended.
+    pub(super) fn sent(&mut self, asker: Asker, outcome: &Outcome) -> Said {
+        let Some(at) = self.position(asker) else { return Said::Nothing };
+        let client = &mut self.clients[at];
+        self.sending -= usize::from(client.sending);
+        client.sending = false;
+        if !matches!(outcome, Outcome::Sent(_)) {
+            self.remove(at);
+            return Said::Gone(asker, true);
+        }
+        if client.parts.is_empty() && !client.last { Said::Took(asker) } else { Said::Nothing }
+    }
+
+    /// Whether answers are still under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.iter().all(|client| client.parts.is_empty() && !client.sending)
+    }
+}

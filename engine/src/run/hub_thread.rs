@@ -1,0 +1,250 @@
+//! The thread of shard 0: also the links, the control socket, the dumps and the signals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use io::{Completion, Fd, IoError, Outcome, Ring, Signals, Waker};
+
+use super::clients::{Clients, Said};
+use super::dump::{DumpReader, Progress};
+use super::pace::{Load, Pacer};
+use super::peers::Peers;
+use super::shard_io::ShardIo;
+use super::tokens::Token;
+use crate::hub::{Hub, HubEvent};
+use crate::log::Log;
+use crate::mesh::Sleep;
+use crate::order::Asker;
+
+/// The thread's parts.
+pub(super) struct HubThread {
+    pub(super) hub: Hub,
+    pub(super) io: ShardIo,
+    pub(super) ring: Ring,
+    pub(super) peers: Peers,
+    pub(super) dump: DumpReader,
+    pub(super) clients: Clients,
+    pub(super) listener: Option<Fd>,
+    pub(super) signals: Signals,
+    pub(super) pacer: Pacer,
+    pub(super) heartbeat: Arc<AtomicU64>,
+    pub(super) sleep: Arc<Sleep>,
+    pub(super) workers: Vec<Waker>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) stopping: bool,
+}
+
+/// Opens the log files again.
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+/// The signals that the hub reads.
+pub(super) const SIGNALS: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
+
+/// Time given to clients to take their last answer when the daemon stops.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+impl HubThread {
+    /// Arms everything that receives.
+    pub(super) fn start(&mut self) -> Result<(), IoError> {
+        self.io.start(&mut self.ring)?;
+        self.dump.start(&mut self.ring)?;
+        self.clients.start(&mut self.ring)?;
+        self.peers.start(&mut self.ring)?;
+        if let Some(listener) = &self.listener {
+            self.ring.accept(Token::Accept.raw(), listener)?;
+        }
+        self.ring.poll(Token::Signal.raw(), self.signals.fd())
+    }
+
+    /// Turns until the kernel's table was read the first time, or the end is asked for.
+    pub(super) fn settle(&mut self) -> Result<(), IoError> {
+        while !self.hub.is_populated() && !self.stopping {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(&mut self) -> Result<(), IoError> {
+        while !self.stopping {
+            self.turn()?;
+        }
+        let until = Instant::now() + FAREWELL;
+        while !self.clients.is_empty() && Instant::now() < until {
+            self.ring.wait(1, Duration::from_millis(10))?;
+            while let Some(completion) = self.ring.next_completion() {
+                if let Some(Token::ClientSent(n)) = Token::from_raw(completion.token) {
+                    self.clients.sent(Asker(n), &completion.outcome);
+                }
+            }
+            self.clients.send(&mut self.ring)?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), IoError> {
+        let now = Instant::now();
+        self.heartbeat.fetch_add(1, Ordering::Relaxed);
+        let moment = self.hub.begin_turn(now);
+        let found = self.io.drain(moment, &mut self.hub.shards.local);
+        let mut any = found.any;
+        while let Some(completion) = self.ring.next_completion() {
+            any = true;
+            self.completion(now, completion.token, completion.outcome)?;
+        }
+        if any {
+            self.io.check_losses(&mut self.hub.shards.local);
+        }
+        any |= self.hub.shards.has_inbound();
+        self.hub.shards.local.work(now);
+        self.hub.turn(now);
+        while let Some(event) = self.hub.poll_event() {
+            match event {
+                HubEvent::StartDump => self.dump.begin(&mut self.ring)?,
+                HubEvent::Stop => self.stopping = true,
+            }
+        }
+        if self.dump.is_running() && self.hub.has_room_for_dump() {
+            self.dump.ask(&mut self.ring)?;
+        }
+        let sent = self.io.send_requests(now, &mut self.ring, &mut self.hub.shards.local)?;
+        self.peers.handle_timeout(now, &mut self.ring)?;
+        let blocked = self.peers.transmit(now, &mut self.ring, &mut self.hub)?;
+        while let Some(answer) = self.hub.poll_answer() {
+            any = true;
+            self.clients.answer(answer.asker, answer.bytes, answer.last);
+        }
+        self.clients.send(&mut self.ring)?;
+        self.rest(now, found.more || sent || self.dump.is_running(), any, blocked)
+    }
+
+    fn rest(&mut self, now: Instant, more: bool, any: bool, blocked: bool) -> Result<(), IoError> {
+        let (ring, workers) = (&mut self.ring, &self.workers);
+        let mut failed = None;
+        self.hub.shards.flush(|k| {
+            if let Err(error) = ring.wake(&workers[k - 1]) {
+                failed = Some(error);
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        // What the link has no room for waits for a send to complete, not for time.
+        let busy = more || self.hub.shards.local.is_busy() && !blocked;
+        let load = match (busy, any || self.hub.shards.has_backlog()) {
+            (true, _) => Load::Busy,
+            (false, true) => Load::Some,
+            (false, false) => Load::None,
+        };
+        let deadline = [
+            self.hub.poll_timeout(),
+            self.hub.shards.local.poll_timeout(),
+            self.peers.poll_timeout(),
+        ];
+        let deadline = deadline.into_iter().flatten().min();
+        let (hub, io, sleep) = (&self.hub, &self.io, &self.sleep);
+        let asleep = || {
+            sleep.announce();
+            !hub.shards.has_inbound() && !io.has_events()
+        };
+        if self.pacer.rest(&mut self.ring, load, now, deadline, asleep)? {
+            self.sleep.end();
+        }
+        Ok(())
+    }
+
+    fn completion(&mut self, now: Instant, raw: u64, outcome: Outcome) -> Result<(), IoError> {
+        let Some(token) = Token::from_raw(raw) else { return Ok(()) };
+        match token {
+            Token::Intake => self.event_by_socket(outcome)?,
+            Token::Kernel(_) => ShardIo::on_answer(now, &outcome, &mut self.hub.shards.local),
+            Token::KernelSent(_) => {
+                if matches!(outcome, Outcome::Failed(_)) {
+                    self.hub.shards.local.kernel_answers_lost(now);
+                }
+            }
+            Token::DumpSent => {
+                if matches!(outcome, Outcome::Failed(_)) {
+                    self.dump.abandon();
+                    self.hub.dump_ended(now, false);
+                }
+            }
+            Token::Dump => self.dump_part(now, &outcome)?,
+            Token::Wake => {}
+            Token::Signal => self.signals(),
+            Token::Accept => {
+                if let Outcome::Accepted(fd) = outcome {
+                    self.clients.accept(&mut self.ring, fd)?;
+                }
+            }
+            Token::Client(n) => {
+                let said = self.clients.received(Asker(n), &outcome);
+                self.said(now, said);
+            }
+            Token::ClientSent(n) => {
+                let said = self.clients.sent(Asker(n), &outcome);
+                self.said(now, said);
+            }
+            Token::Link(k) => {
+                let completion = Completion { token: raw, outcome };
+                self.peers.completion(
+                    now,
+                    &mut self.ring,
+                    &mut self.hub,
+                    k as usize,
+                    completion,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn event_by_socket(&mut self, outcome: Outcome) -> Result<(), IoError> {
+        let hub = &mut self.hub;
+        let sorted = self.io.is_sorted();
+        self.io.by_socket(outcome, |message| {
+            if sorted {
+                hub.on_own_events(message);
+            } else {
+                hub.on_events(message);
+            }
+        })?;
+        Ok(())
+    }
+
+    fn dump_part(&mut self, now: Instant, outcome: &Outcome) -> Result<(), IoError> {
+        let hub = &mut self.hub;
+        let progress =
+            self.dump.handle(&mut self.ring, outcome, |datagram| hub.on_dump(datagram))?;
+        if let Progress::Ended(complete) = progress {
+            self.hub.dump_ended(now, complete);
+        }
+        Ok(())
+    }
+
+    fn said(&mut self, now: Instant, said: Said) {
+        match said {
+            Said::Nothing => {}
+            Said::Request(asker, id) => {
+                self.peers.refresh(&mut self.hub.links);
+                self.hub.request(now, asker, id);
+            }
+            Said::Took(asker) => self.hub.answered(asker),
+            Said::Gone(asker, whole) => {
+                self.hub.base.runtime.local_read_failed += u64::from(!whole);
+                self.hub.gone(asker);
+            }
+        }
+    }
+
+    fn signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                SIGHUP => self.log.reopen(),
+                _ => self.stopping = true,
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the thread of every shard does with its ring: takes events, exchanges requests and
+//! answers with the kernel.
+
+use std::time::Instant;
+
+use io::{Group, IoError, Outcome, RequestSocket, Ring, SendOptions, ShardIntake};
+
+use super::tokens::Token;
+use crate::clock::Moment;
+use crate::kernel::Ports;
+use crate::mesh::Content;
+use crate::shard::Shard;
+
+/// Events taken in one turn: at a few hundred nanoseconds each this is below the 5 ms after which
+/// the intake has to be looked at again.
+const EVENTS_PER_TURN: usize = 8192;
+/// Octets of a batch of requests.
+const BATCH_BYTES: usize = 32 * 1024;
+/// Receive buffer of a request socket: 832 octets are charged for each answer, and a batch has at
+/// most a hundred requests, of which each may be answered by an entry and an error.
+const ANSWER_BYTES: u32 = 1 << 20;
+/// Buffers for answers, and octets of each.
+const ANSWERS: (u16, u32) = (256, 1024);
+
+/// The system's side of one shard.
+pub(super) struct ShardIo {
+    intake: ShardIntake,
+    lanes: [RequestSocket; 3],
+    answers: Option<Group>,
+    lost: u64,
+    last_turn: Option<Instant>,
+}
+
+/// What a drain found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// Whether there were events.
+    pub(super) any: bool,
+    /// Whether more wait.
+    pub(super) more: bool,
+}
+
+impl ShardIo {
+    /// Opens the request sockets in the namespace of the calling thread.
+    pub(super) fn open(intake: ShardIntake) -> Result<Self, IoError> {
+        let open = || RequestSocket::open(ANSWER_BYTES, BATCH_BYTES as u32 * 2);
+        let lanes = [open()?, open()?, open()?];
+        Ok(Self { intake, lanes, answers: None, lost: 0, last_turn: None })
+    }
+
+    /// The port ids by which the kernel names what our requests cause.
+    pub(super) fn ports(&self) -> Ports {
+        let [write, flush, audit] = &self.lanes;
+        Ports { write: write.port(), flush: flush.port(), audit: audit.port() }
+    }
+
+    /// Starts to receive.
+    pub(super) fn start(&mut self, ring: &mut Ring) -> Result<(), IoError> {
+        self.intake.start(ring, Token::Intake.raw())?;
+        let group = ring.add_group(ANSWERS.0, ANSWERS.1)?;
+        for (n, socket) in self.lanes.iter().enumerate() {
+            ring.receive(Token::Kernel(n as u32).raw(), socket.fd(), group)?;
+        }
+        self.answers = Some(group);
+        Ok(())
+    }
+
+    /// Hands the events that wait in this shard's ring to the shard.
+    pub(super) fn drain(&mut self, now: Moment, shard: &mut Shard) -> Found {
+        if let Some(last) = self.last_turn.replace(now.at) {
+            let gap = now.at.duration_since(last).as_micros() as u64;
+            shard.counters.turn_max_us = shard.counters.turn_max_us.max(gap);
+        }
+        let drained = self.intake.drain(EVENTS_PER_TURN, |message| {
+            shard.on_kernel_message(now, Content::Events, message);
+        });
+        let any = drained.messages > 0;
+        shard.counters.drains += u64::from(any);
+        Found { any, more: drained.more || drained.busy }
+    }
+
+    /// Looks whether events were lost since the last look. A system call per socket.
+    pub(super) fn check_losses(&mut self, shard: &mut Shard) {
+        let lost = self.intake.lost();
+        if lost > self.lost {
+            shard.lost(lost - self.lost);
+            self.lost = lost;
+        }
+    }
+
+    /// Events that came by a socket: `visit` gets each message.
+    pub(super) fn by_socket(
+        &mut self,
+        outcome: Outcome,
+        visit: impl FnMut(&[u8]),
+    ) -> Result<usize, IoError> {
+        self.intake.handle(outcome, visit)
+    }
+
+    /// Whether all of an intake's messages belong to this shard.
+    pub(super) fn is_sorted(&self) -> bool {
+        self.intake.kind() == io::IntakeKind::Filter
+    }
+
+    /// Whether events wait: the last look before sleeping.
+    pub(super) fn has_events(&self) -> bool {
+        self.intake.has_more()
+    }
+
+    /// Sends the shard's next batch of requests, if there is one; tells whether there was.
+    pub(super) fn send_requests(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        shard: &mut Shard,
+    ) -> Result<bool, IoError> {
+        let Some(mut buffer) = ring.send_buffer() else { return Ok(false) };
+        let room = buffer.len().min(BATCH_BYTES);
+        let Some(send) = shard.poll_kernel(now, &mut buffer[..room]) else { return Ok(false) };
+        let lane = send.lane as usize;
+        ring.send(
+            Token::KernelSent(lane as u32).raw(),
+            self.lanes[lane].fd(),
+            buffer.freeze(),
+            0..send.len,
+            &SendOptions::default(),
+        )?;
+        Ok(true)
+    }
+
+    /// Takes a completion of a request socket.
+    pub(super) fn on_answer(now: Instant, outcome: &Outcome, shard: &mut Shard) {
+        match outcome {
+            Outcome::Received(bytes) => shard.on_kernel_answer(now, bytes),
+            Outcome::Overrun { .. } | Outcome::Failed(_) | Outcome::Cancelled => {
+                shard.kernel_answers_lost(now);
+            }
+            _ => {}
+        }
+    }
+}

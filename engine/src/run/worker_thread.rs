@@ -1,0 +1,122 @@
+//! The thread of a shard that is not the hub's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io::{IoError, Outcome, Ring, RingConfig, ShardIntake, Waker};
+
+use super::pace::{Load, Pacer};
+use super::shard_io::ShardIo;
+use super::start::pin;
+use super::tokens::Token;
+use crate::clock::Moment;
+use crate::log::Log;
+use crate::mesh::{Content, Pipe, Sleep, ToHub, ToShard};
+use crate::shard::{Shard, ShardConfig};
+use crate::worker::{Pace, Worker};
+
+/// Blocks taken from the hub in one turn.
+const BLOCKS_PER_TURN: usize = 4;
+
+/// What a worker's thread is given.
+pub(super) struct WorkerParts {
+    pub(super) config: ShardConfig,
+    pub(super) intake: ShardIntake,
+    pub(super) cpu: Option<u16>,
+    pub(super) linger: Duration,
+    pub(super) began: Instant,
+    pub(super) from_hub: Arc<Pipe<ToShard>>,
+    pub(super) to_hub: Arc<Pipe<ToHub>>,
+    pub(super) sleep: Arc<Sleep>,
+    pub(super) hub: Waker,
+    pub(super) log: Arc<dyn Log>,
+}
+
+/// A worker that is ready to run.
+pub(super) struct WorkerThread {
+    worker: Worker,
+    io: ShardIo,
+    ring: Ring,
+    pacer: Pacer,
+    began: Instant,
+    sleep: Arc<Sleep>,
+    hub: Waker,
+}
+
+impl WorkerThread {
+    /// Opens everything on the calling thread, which is the one that runs; gives what wakes it.
+    pub(super) fn open(parts: WorkerParts) -> Result<(Self, Waker), IoError> {
+        pin(parts.cpu, usize::from(parts.config.id), &*parts.log);
+        let mut ring = Ring::new(&RingConfig::default())?;
+        let mut io = ShardIo::open(parts.intake)?;
+        io.start(&mut ring)?;
+        let waker = ring.waker(Token::Wake.raw())?;
+        let shard = Shard::new(parts.config, io.ports(), parts.began);
+        let thread = Self {
+            worker: Worker::new(shard, parts.from_hub, parts.to_hub),
+            io,
+            ring,
+            pacer: Pacer::new(parts.linger),
+            began: parts.began,
+            sleep: parts.sleep,
+            hub: parts.hub,
+        };
+        Ok((thread, waker))
+    }
+
+    /// Runs until the hub says stop.
+    pub(super) fn run(mut self) -> Result<(), IoError> {
+        loop {
+            let now = Moment::new(Instant::now(), self.began);
+            let found = self.io.drain(now, &mut self.worker.shard);
+            let mut any = found.any;
+            while let Some(completion) = self.ring.next_completion() {
+                any = true;
+                self.completion(now, completion.token, completion.outcome)?;
+            }
+            if any {
+                self.io.check_losses(&mut self.worker.shard);
+            }
+            let hub = &self.hub;
+            any |= self.worker.has_inbound();
+            let pace = self.worker.turn(now, BLOCKS_PER_TURN, || hub.wake());
+            if pace == Pace::Stop {
+                return Ok(());
+            }
+            let sent = self.io.send_requests(now.at, &mut self.ring, &mut self.worker.shard)?;
+            let load = if found.more || sent || pace == Pace::Busy {
+                Load::Busy
+            } else if any {
+                Load::Some
+            } else {
+                Load::None
+            };
+            let (worker, io, sleep) = (&self.worker, &self.io, &self.sleep);
+            let asleep = || {
+                sleep.announce();
+                !worker.has_inbound() && !io.has_events()
+            };
+            let deadline = worker.shard.poll_timeout();
+            if self.pacer.rest(&mut self.ring, load, now.at, deadline, asleep)? {
+                self.sleep.end();
+            }
+        }
+    }
+
+    fn completion(&mut self, now: Moment, token: u64, outcome: Outcome) -> Result<(), IoError> {
+        let shard = &mut self.worker.shard;
+        match Token::from_raw(token) {
+            Some(Token::Intake) => {
+                self.io.by_socket(outcome, |message| {
+                    shard.on_kernel_message(now, Content::Events, message);
+                })?;
+            }
+            Some(Token::Kernel(_)) => ShardIo::on_answer(now.at, &outcome, shard),
+            Some(Token::KernelSent(_)) if matches!(outcome, Outcome::Failed(_)) => {
+                shard.kernel_answers_lost(now.at);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,448 @@
+//! One slice of the flow space: its caches and what changes them. Sans-io.
+//!
+//! Events and peer messages come in as bytes, change one entry, and mark it to be sent; messages
+//! leave through [`Shard::next_change`]. Orders of the hub are in [`crate::duties`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use proto_ctnl::{
+    Content as KernelContent, Expect, ExpectMessage, ExpectRef, Flow, FlowMessage, FlowRef,
+    Message, Messages, Present,
+};
+use proto_sync::{
+    EncodeOptions, ExpectPayload, FlowPayload, Kind, Next, Token, encode_expect, encode_flow,
+};
+
+use crate::cache::{Change, FlowIndex};
+use crate::caches::Caches;
+use crate::clock::Moment;
+use crate::config::Expectations;
+use crate::expects::ExpectIndex;
+use crate::filter::FlowFilter;
+use crate::kernel::{Effect, InjectKind, KernelConfig, KernelSide, Origin, Ports};
+use crate::mesh::{Content, Fate};
+use crate::order::Outcome;
+use crate::snapshot::Traffic;
+
+/// Marks a token of an expectation; flow indices are below it.
+const EXPECT_TOKEN: u32 = 1 << 31;
+
+/// What a shard is told at start.
+#[derive(Debug)]
+pub struct ShardConfig {
+    /// Number of the shard.
+    pub id: u8,
+    /// Flows per cache of this shard.
+    pub limit: u32,
+    /// Keys of the hash function, for the simulator; drawn at random if not given.
+    pub seed: Option<u64>,
+    /// How messages are written.
+    pub encode: EncodeOptions,
+    /// Whether what was sent is kept until the peer acknowledges it.
+    pub acknowledged: bool,
+    /// Whether changes are told to a peer at all.
+    pub replicates: bool,
+    /// Requests to the kernel.
+    pub kernel: KernelConfig,
+    /// Which expectations count.
+    pub expectations: Expectations,
+    /// The core that the thread is pinned to.
+    pub cpu: Option<u16>,
+    /// CPU time of the calling thread.
+    pub cpu_time: fn() -> Duration,
+}
+
+/// What a shard counts beside its caches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardCounters {
+    /// Events taken.
+    pub events: u64,
+    /// Events that the filter left out.
+    pub filtered: u64,
+    /// Messages that are no event.
+    pub unknown: u64,
+    /// Events lost, as the intake counts them.
+    pub lost: u64,
+    /// Bursts of lost events.
+    pub overruns: u64,
+    /// Drains that found events.
+    pub drains: u64,
+    /// Messages handed to the link.
+    pub sent: u64,
+    /// Messages received from the peer.
+    pub received: u64,
+    /// Objects that no datagram has room for.
+    pub too_large: u64,
+    /// Bytes and packets of flows that ended.
+    pub traffic: Traffic,
+    /// Longest time between two turns in microseconds.
+    pub turn_max_us: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Shard {
+    /// Number of the shard.
+    pub id: u8,
+    /// What was counted; the owner counts losses and turns here.
+    pub counters: ShardCounters,
+    pub(crate) caches: Caches,
+    pub(crate) kernel: KernelSide,
+    ports: Ports,
+    filter: FlowFilter,
+    expectations: Expectations,
+    encode: EncodeOptions,
+    acknowledged: bool,
+    replicates: bool,
+    inject: bool,
+    pub(crate) scratch: Flow,
+    pub(crate) expect: Expect,
+    pub(crate) outcomes: VecDeque<Outcome>,
+    pub(crate) cpu: Option<u16>,
+    pub(crate) cpu_time: fn() -> Duration,
+    /// A received object was refused since the last look.
+    refused: bool,
+}
+
+impl Shard {
+    /// An empty shard, whose requests go by the sockets with these port ids. `began` is the start
+    /// of the engine.
+    pub fn new(config: ShardConfig, ports: Ports, began: Instant) -> Self {
+        let inject = config.kernel.inject;
+        let filter = config.kernel.filter.clone();
+        Self {
+            id: config.id,
+            counters: ShardCounters::default(),
+            caches: Caches::new(config.limit, config.seed),
+            kernel: KernelSide::new(config.kernel, began),
+            ports,
+            filter,
+            expectations: config.expectations,
+            encode: config.encode,
+            acknowledged: config.acknowledged,
+            replicates: config.replicates,
+            inject,
+            scratch: Flow::default(),
+            expect: Expect::default(),
+            outcomes: VecDeque::new(),
+            cpu: config.cpu,
+            cpu_time: config.cpu_time,
+            refused: false,
+        }
+    }
+
+    /// Messages from the kernel, one behind the other.
+    pub fn on_kernel_datagram(&mut self, now: Moment, content: Content, datagram: &[u8]) {
+        for message in Messages::new(datagram) {
+            match message {
+                Ok(message) => self.on_message(now, content, &message),
+                Err(_) => self.counters.unknown += 1,
+            }
+        }
+    }
+
+    /// One message from the kernel.
+    pub fn on_kernel_message(&mut self, now: Moment, content: Content, message: &[u8]) {
+        match Message::parse(message) {
+            Ok(message) => self.on_message(now, content, &message),
+            Err(_) => self.counters.unknown += 1,
+        }
+    }
+
+    fn on_message(&mut self, now: Moment, content: Content, message: &Message<'_>) {
+        match (message.content(), content) {
+            (Ok(KernelContent::Flow(flow)), Content::Dump) => {
+                self.kernel.on_dump_message(now.at, &mut self.caches, &flow);
+            }
+            (Ok(KernelContent::Flow(flow)), _) => self.on_event(now, &flow),
+            (Ok(KernelContent::Expect(expect)), Content::Dump) => {
+                self.kernel.on_dump_expect(now.at, &mut self.caches, &expect);
+            }
+            (Ok(KernelContent::Expect(expect)), _) => {
+                self.counters.events += 1;
+                let origin = self.kernel.origin(expect.port(), &self.ports);
+                let effect = match expect.what() {
+                    ExpectMessage::Destroy => origin.on_destroy(),
+                    _ => origin.on_change(),
+                };
+                self.on_expect(now, &expect, effect);
+            }
+            _ => self.counters.unknown += 1,
+        }
+    }
+
+    fn on_event(&mut self, now: Moment, event: &FlowRef<'_>) {
+        self.counters.events += 1;
+        self.scratch.clear();
+        if event.write_to(&mut self.scratch).is_err() {
+            self.counters.unknown += 1;
+            return;
+        }
+        let origin = self.kernel.origin(event.port(), &self.ports);
+        if event.what() == FlowMessage::Destroy {
+            self.on_destroy(origin);
+        } else if self.filter.passes(&self.scratch) {
+            self.on_change(now, event, origin);
+        } else {
+            self.counters.filtered += 1;
+        }
+    }
+
+    fn on_change(&mut self, now: Moment, event: &FlowRef<'_>, origin: Origin) {
+        let effect = origin.on_change();
+        let internal = &mut self.caches.internal;
+        let stored = match effect {
+            Effect::Ignore => return,
+            Effect::Confirm => {
+                self.kernel.confirm(now.at, &mut self.caches, event);
+                return;
+            }
+            Effect::Cache | Effect::CacheAndSend if event.what() == FlowMessage::New => {
+                internal.replace(&self.scratch, now.secs)
+            }
+            Effect::Cache | Effect::CacheAndSend => internal.merge(&self.scratch, now.secs),
+        };
+        // A full cache counts the flow itself; the next update tries again.
+        if let (Ok(stored), Effect::CacheAndSend, true) = (stored, effect, self.replicates) {
+            internal.mark_changed(stored.index);
+        }
+    }
+
+    fn on_destroy(&mut self, origin: Origin) {
+        let flow = &self.scratch;
+        if !self.filter.passes_end(flow) {
+            self.counters.filtered += 1;
+            return;
+        }
+        for (bit, counters) in
+            [Present::COUNTERS_ORIG, Present::COUNTERS_REPLY].into_iter().zip(flow.counters)
+        {
+            if flow.present.has(bit) {
+                self.counters.traffic.bytes += counters.bytes;
+                self.counters.traffic.packets += counters.packets;
+            }
+        }
+        let zone = if flow.present.has(Present::ZONE) { flow.zone } else { 0 };
+        let internal = &mut self.caches.internal;
+        match (internal.find(&flow.orig, zone), origin.on_destroy()) {
+            (_, Effect::Ignore) => {}
+            (None, _) => internal.note_destroyed(&flow.orig, zone),
+            (Some(index), Effect::CacheAndSend | Effect::Confirm) if self.replicates => {
+                internal.kill(index);
+            }
+            (Some(index), _) => {
+                internal.note_destroyed(&flow.orig, zone);
+                internal.remove(index);
+            }
+        }
+    }
+
+    fn on_expect(&mut self, now: Moment, event: &ExpectRef<'_>, effect: Effect) {
+        if event.write_to(&mut self.expect).is_err() {
+            self.counters.unknown += 1;
+            return;
+        }
+        let expect = self.expect;
+        if !self.wants(&expect) {
+            self.counters.filtered += 1;
+            return;
+        }
+        let expects = &mut self.caches.expects_internal;
+        match (event.what(), effect) {
+            (_, Effect::Ignore) => {}
+            (ExpectMessage::Destroy, Effect::Cache) => {
+                if let Some(index) = expects.find(&self.expect) {
+                    expects.remove(index);
+                }
+            }
+            (ExpectMessage::Destroy, _) => {
+                if let Some(index) = expects.find(&self.expect) {
+                    expects.kill(index);
+                }
+            }
+            (_, effect) => {
+                let stored = expects.replace(&self.expect, now.secs);
+                if let (Ok(stored), Effect::CacheAndSend) = (stored, effect) {
+                    expects.mark_changed(stored.index);
+                }
+            }
+        }
+    }
+
+    /// Whether an expectation is replicated: its helper is listed, and its master passes the
+    /// filter. The original asks for the master in its cache; but the kernel may tell of an
+    /// expectation before it tells of the master.
+    fn wants(&mut self, expect: &Expect) -> bool {
+        let listed = match &self.expectations {
+            Expectations::Off => false,
+            Expectations::All => true,
+            Expectations::Helpers(words) => words.iter().any(|word| {
+                let name = expect.helper.as_bytes();
+                name.get(..word.len()).is_some_and(|n| n.eq_ignore_ascii_case(word.as_bytes()))
+            }),
+        };
+        if !listed || self.filter.is_empty() {
+            return listed;
+        }
+        self.scratch.clear();
+        self.scratch.orig = expect.master;
+        self.scratch.present = Present::ORIG;
+        self.filter.passes(&self.scratch)
+    }
+
+    /// Whether a received object was refused since the last call, because the kernel does not
+    /// keep up: the peer has to tell it again.
+    pub const fn take_refused(&mut self) -> bool {
+        std::mem::replace(&mut self.refused, false)
+    }
+
+    /// A flow that the peer reported.
+    pub fn on_peer_flow(&mut self, now: Moment, kind: Kind, payload: &FlowPayload<'_>) {
+        self.counters.received += 1;
+        let flow = &mut self.scratch;
+        flow.clear();
+        payload.write_to(flow);
+        if self.inject {
+            self.refused |= self.kernel.inject(inject_kind(kind), flow).is_err();
+            return;
+        }
+        let external = &mut self.caches.external;
+        // What does not fit is counted by the cache.
+        let _full = match kind {
+            Kind::Delete => {
+                if let Some(index) = external.find(&flow.orig, payload.zone()) {
+                    external.remove(index);
+                }
+                return;
+            }
+            Kind::New => external.replace(flow, now.secs),
+            _ => external.merge(flow, now.secs),
+        };
+    }
+
+    /// An expectation that the peer reported.
+    pub fn on_peer_expect(&mut self, now: Moment, kind: Kind, payload: &ExpectPayload<'_>) {
+        self.counters.received += 1;
+        self.expect = Expect::default();
+        payload.write_to(&mut self.expect);
+        if self.inject {
+            let injected = self.kernel.inject_expect(inject_kind(kind), &self.expect);
+            self.refused |= injected.is_err();
+            return;
+        }
+        let expects = &mut self.caches.expects_external;
+        let _full = match kind {
+            Kind::ExpectDelete => {
+                if let Some(index) = expects.find(&self.expect) {
+                    expects.remove(index);
+                }
+                return;
+            }
+            Kind::ExpectNew => expects.replace(&self.expect, now.secs),
+            _ => expects.merge(&self.expect, now.secs),
+        };
+    }
+
+    /// Writes the next message for the peer to the start of `room`.
+    pub fn next_change(&mut self, room: &mut [u8]) -> Next {
+        match self.next_flow(room) {
+            Next::Empty => self.next_expect(room),
+            next => next,
+        }
+    }
+
+    fn next_flow(&mut self, room: &mut [u8]) -> Next {
+        let internal = &mut self.caches.internal;
+        let Some((index, change)) = internal.next_changed() else { return Next::Empty };
+        self.scratch.clear();
+        internal.load(index, &mut self.scratch);
+        let kind = match change {
+            Change::New => Kind::New,
+            Change::Update => Kind::Update,
+            Change::Delete => Kind::Delete,
+        };
+        let Some(len) = encode_flow(kind, &self.scratch, &self.encode, room) else {
+            return Next::NoRoom;
+        };
+        let pos = internal.sent(index, self.acknowledged);
+        self.counters.sent += 1;
+        Next::Message { len, token: Token { shard: self.id, index: index.raw(), pos } }
+    }
+
+    fn next_expect(&mut self, room: &mut [u8]) -> Next {
+        let expects = &mut self.caches.expects_internal;
+        let Some((index, change)) = expects.next_changed() else { return Next::Empty };
+        let Some((expect, _)) = expects.get(index) else { return Next::Empty };
+        let kind = match change {
+            Change::New => Kind::ExpectNew,
+            Change::Update => Kind::ExpectUpdate,
+            Change::Delete => Kind::ExpectDelete,
+        };
+        let Some(len) = encode_expect(kind, expect, &self.encode, room) else {
+            return Next::NoRoom;
+        };
+        let pos = expects.sent(index, self.acknowledged);
+        self.counters.sent += 1;
+        Next::Message {
+            len,
+            token: Token { shard: self.id, index: index.raw() | EXPECT_TOKEN, pos },
+        }
+    }
+
+    /// The next message is too large for every datagram of this link: leaves it out.
+    pub fn skip_change(&mut self) {
+        self.counters.too_large += 1;
+        if let Some((index, _)) = self.caches.internal.next_changed() {
+            self.caches.internal.skip(index);
+        } else if let Some((index, _)) = self.caches.expects_internal.next_changed() {
+            self.caches.expects_internal.skip(index);
+        }
+    }
+
+    /// What became of a message.
+    pub fn fate(&mut self, fate: Fate, token: Token) {
+        if token.index & EXPECT_TOKEN == 0 {
+            let (index, pos) = (FlowIndex::from_raw(token.index), token.pos);
+            let internal = &mut self.caches.internal;
+            match fate {
+                Fate::Acked => internal.acked(index, pos),
+                Fate::Nacked => internal.nacked(index, pos),
+                Fate::Evicted => internal.evicted(index, pos),
+            }
+        } else {
+            let (index, pos) = (ExpectIndex::from_raw(token.index & !EXPECT_TOKEN), token.pos);
+            let expects = &mut self.caches.expects_internal;
+            match fate {
+                Fate::Acked => expects.acked(index, pos),
+                Fate::Nacked => expects.nacked(index, pos),
+                Fate::Evicted => expects.evicted(index, pos),
+            }
+        }
+    }
+
+    /// The intake lost `events`: this slice of the kernel's table has to be read again.
+    pub fn lost(&mut self, events: u64) {
+        self.counters.lost += events;
+        self.counters.overruns += 1;
+        self.outcomes.push_back(Outcome::Lost(events));
+    }
+
+    /// The next thing that came of an order.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// When [`Self::work`] has something to do at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.kernel.poll_timeout()
+    }
+}
+
+const fn inject_kind(kind: Kind) -> InjectKind {
+    match kind {
+        Kind::New | Kind::ExpectNew => InjectKind::New,
+        Kind::Update | Kind::ExpectUpdate => InjectKind::Update,
+        Kind::Delete | Kind::ExpectDelete => InjectKind::Delete,
+    }
+}
