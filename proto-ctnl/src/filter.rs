@@ -81,9 +81,9 @@ impl TupleFilter {
 
 /// What a dump is to contain.
 ///
-/// The kernel filters by what it can be trusted with; kernels before 5.8 do not filter by tuple,
-/// older ones by nothing. So the caller compares what arrives once more: the filter saves
-/// messages, it decides nothing.
+/// The kernel filters by what it can be trusted with; older ones ignore parts of a filter and send
+/// more. So the caller compares what arrives once more: the filter saves messages, it decides
+/// nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpFilter {
     /// Address family, see [`family`]; [`family::UNSPEC`] for both.
@@ -133,8 +133,8 @@ impl DumpFilter {
 /// What a flush removes. It has no tuples: a kernel that ignores them, or compares them wrongly,
 /// would remove other flows.
 ///
-/// Kernels before 4.20 ignore the family, older ones everything: they flush all. Whoever must
-/// spare flows there dumps and removes them one by one.
+/// Older kernels ignore parts of it, and flush all. Whoever must spare flows there dumps and
+/// removes them one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlushFilter {
     /// Address family, see [`family`]; [`family::UNSPEC`] for both.
