@@ -1,6 +1,6 @@
 //! Numbers of the kernel's interface, under the names of its headers.
 //!
-//! Each attribute enumeration is declared once, by [`attributes!`], which makes the constants and
+//! Each attribute enumeration is declared once, by the macro `attributes!`, which makes the constants and
 //! the look-up of a name that [`AttrSet`](crate::AttrSet) needs for error texts.
 
 /// Declares the members of one attribute enumeration of a kernel header.
