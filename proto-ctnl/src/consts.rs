@@ -1,7 +1,7 @@
 //! Numbers of the kernel's interface, under the names of its headers.
 //!
-//! Each attribute enumeration is declared once, by the macro `attributes!`, which makes the constants and
-//! the look-up of a name that [`AttrSet`](crate::AttrSet) needs for error texts.
+//! Each attribute enumeration is declared once, by the macro `attributes!`, which makes the
+//! constants and the look-up of a name that [`AttrSet`](crate::AttrSet) needs for error texts.
 
 /// Declares the members of one attribute enumeration of a kernel header.
 macro_rules! attributes {
@@ -137,7 +137,8 @@ pub const NLA_F_NESTED: u16 = 1 << 15;
 pub const NLA_TYPE_MASK: u16 = 0x3fff;
 
 attributes! {
-    "Of a flow (`enum ctattr_type`)." flow_attr {
+    "Of a flow (`enum ctattr_type`)."
+    flow_attr {
         CTA_TUPLE_ORIG = 1, CTA_TUPLE_REPLY = 2, CTA_STATUS = 3, CTA_PROTOINFO = 4, CTA_HELP = 5,
         CTA_NAT_SRC = 6, CTA_TIMEOUT = 7, CTA_MARK = 8, CTA_COUNTERS_ORIG = 9,
         CTA_COUNTERS_REPLY = 10, CTA_USE = 11, CTA_ID = 12, CTA_NAT_DST = 13,
@@ -148,79 +149,96 @@ attributes! {
     }
 }
 attributes! {
-    "Of a tuple (`enum ctattr_tuple`)." tuple_attr { CTA_TUPLE_IP = 1, CTA_TUPLE_PROTO = 2, CTA_TUPLE_ZONE = 3, }
+    "Of a tuple (`enum ctattr_tuple`)."
+    tuple_attr { CTA_TUPLE_IP = 1, CTA_TUPLE_PROTO = 2, CTA_TUPLE_ZONE = 3, }
 }
 attributes! {
-    "Of a tuple's addresses (`enum ctattr_ip`)." ip_attr { CTA_IP_V4_SRC = 1, CTA_IP_V4_DST = 2, CTA_IP_V6_SRC = 3, CTA_IP_V6_DST = 4, }
+    "Of a tuple's addresses (`enum ctattr_ip`)."
+    ip_attr { CTA_IP_V4_SRC = 1, CTA_IP_V4_DST = 2, CTA_IP_V6_SRC = 3, CTA_IP_V6_DST = 4, }
 }
 attributes! {
-    "Of a tuple's layer 4 (`enum ctattr_l4proto`)." proto_attr {
+    "Of a tuple's layer 4 (`enum ctattr_l4proto`)."
+    proto_attr {
         CTA_PROTO_NUM = 1, CTA_PROTO_SRC_PORT = 2, CTA_PROTO_DST_PORT = 3, CTA_PROTO_ICMP_ID = 4,
         CTA_PROTO_ICMP_TYPE = 5, CTA_PROTO_ICMP_CODE = 6, CTA_PROTO_ICMPV6_ID = 7,
         CTA_PROTO_ICMPV6_TYPE = 8, CTA_PROTO_ICMPV6_CODE = 9,
     }
 }
 attributes! {
-    "Of the protocol's state (`enum ctattr_protoinfo`)." protoinfo_attr { CTA_PROTOINFO_TCP = 1, CTA_PROTOINFO_DCCP = 2, CTA_PROTOINFO_SCTP = 3, }
+    "Of the protocol's state (`enum ctattr_protoinfo`)."
+    protoinfo_attr { CTA_PROTOINFO_TCP = 1, CTA_PROTOINFO_DCCP = 2, CTA_PROTOINFO_SCTP = 3, }
 }
 attributes! {
-    "Of TCP's state (`enum ctattr_protoinfo_tcp`)." tcp_attr {
+    "Of TCP's state (`enum ctattr_protoinfo_tcp`)."
+    tcp_attr {
         CTA_PROTOINFO_TCP_STATE = 1, CTA_PROTOINFO_TCP_WSCALE_ORIGINAL = 2,
         CTA_PROTOINFO_TCP_WSCALE_REPLY = 3, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4,
         CTA_PROTOINFO_TCP_FLAGS_REPLY = 5,
     }
 }
 attributes! {
-    "Of DCCP's state (`enum ctattr_protoinfo_dccp`)." dccp_attr {
+    "Of DCCP's state (`enum ctattr_protoinfo_dccp`)."
+    dccp_attr {
         CTA_PROTOINFO_DCCP_STATE = 1, CTA_PROTOINFO_DCCP_ROLE = 2,
         CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ = 3, CTA_PROTOINFO_DCCP_PAD = 4,
     }
 }
 attributes! {
-    "Of SCTP's state (`enum ctattr_protoinfo_sctp`)." sctp_attr {
+    "Of SCTP's state (`enum ctattr_protoinfo_sctp`)."
+    sctp_attr {
         CTA_PROTOINFO_SCTP_STATE = 1, CTA_PROTOINFO_SCTP_VTAG_ORIGINAL = 2,
         CTA_PROTOINFO_SCTP_VTAG_REPLY = 3,
     }
 }
 attributes! {
-    "Of a flow's helper (`enum ctattr_help`)." help_attr { CTA_HELP_NAME = 1, CTA_HELP_INFO = 2, }
+    "Of a flow's helper (`enum ctattr_help`)."
+    help_attr { CTA_HELP_NAME = 1, CTA_HELP_INFO = 2, }
 }
 attributes! {
-    "Of a counter (`enum ctattr_counters`)." counters_attr {
+    "Of a counter (`enum ctattr_counters`)."
+    counters_attr {
         CTA_COUNTERS_PACKETS = 1, CTA_COUNTERS_BYTES = 2, CTA_COUNTERS32_PACKETS = 3,
         CTA_COUNTERS32_BYTES = 4, CTA_COUNTERS_PAD = 5,
     }
 }
 attributes! {
-    "Of a flow's times (`enum ctattr_tstamp`)." timestamp_attr {
+    "Of a flow's times (`enum ctattr_tstamp`)."
+    timestamp_attr {
         CTA_TIMESTAMP_START = 1, CTA_TIMESTAMP_STOP = 2, CTA_TIMESTAMP_PAD = 3,
     }
 }
 attributes! {
-    "Of an address translation (`enum ctattr_nat`)." nat_attr {
+    "Of an address translation (`enum ctattr_nat`)."
+    nat_attr {
         CTA_NAT_V4_MINIP = 1, CTA_NAT_V4_MAXIP = 2, CTA_NAT_PROTO = 3, CTA_NAT_V6_MINIP = 4,
         CTA_NAT_V6_MAXIP = 5,
     }
 }
 attributes! {
-    "Of a port translation (`enum ctattr_protonat`)." protonat_attr { CTA_PROTONAT_PORT_MIN = 1, CTA_PROTONAT_PORT_MAX = 2, }
+    "Of a port translation (`enum ctattr_protonat`)."
+    protonat_attr { CTA_PROTONAT_PORT_MIN = 1, CTA_PROTONAT_PORT_MAX = 2, }
 }
 attributes! {
-    "Of a sequence adjustment (`enum ctattr_seqadj`)." seqadj_attr {
+    "Of a sequence adjustment (`enum ctattr_seqadj`)."
+    seqadj_attr {
         CTA_SEQADJ_CORRECTION_POS = 1, CTA_SEQADJ_OFFSET_BEFORE = 2, CTA_SEQADJ_OFFSET_AFTER = 3,
     }
 }
 attributes! {
-    "Of the SYN proxy's state (`enum ctattr_synproxy`)." synproxy_attr { CTA_SYNPROXY_ISN = 1, CTA_SYNPROXY_ITS = 2, CTA_SYNPROXY_TSOFF = 3, }
+    "Of the SYN proxy's state (`enum ctattr_synproxy`)."
+    synproxy_attr { CTA_SYNPROXY_ISN = 1, CTA_SYNPROXY_ITS = 2, CTA_SYNPROXY_TSOFF = 3, }
 }
 attributes! {
-    "Of a security context (`enum ctattr_secctx`)." secctx_attr { CTA_SECCTX_NAME = 1, }
+    "Of a security context (`enum ctattr_secctx`)."
+    secctx_attr { CTA_SECCTX_NAME = 1, }
 }
 attributes! {
-    "Of a dump's tuple filter (`enum ctattr_filter`); the values are of host order." filter_attr { CTA_FILTER_ORIG_FLAGS = 1, CTA_FILTER_REPLY_FLAGS = 2, }
+    "Of a dump's tuple filter (`enum ctattr_filter`); the values are of host order."
+    filter_attr { CTA_FILTER_ORIG_FLAGS = 1, CTA_FILTER_REPLY_FLAGS = 2, }
 }
 attributes! {
-    "Of the statistics of one processor (`enum ctattr_stats_cpu`)." stats_cpu_attr {
+    "Of the statistics of one processor (`enum ctattr_stats_cpu`)."
+    stats_cpu_attr {
         CTA_STATS_SEARCHED = 1, CTA_STATS_FOUND = 2, CTA_STATS_NEW = 3, CTA_STATS_INVALID = 4,
         CTA_STATS_IGNORE = 5, CTA_STATS_DELETE = 6, CTA_STATS_DELETE_LIST = 7,
         CTA_STATS_INSERT = 8, CTA_STATS_INSERT_FAILED = 9, CTA_STATS_DROP = 10,
@@ -229,23 +247,30 @@ attributes! {
     }
 }
 attributes! {
-    "Of the table's statistics (`enum ctattr_stats_global`)." stats_global_attr { CTA_STATS_GLOBAL_ENTRIES = 1, CTA_STATS_GLOBAL_MAX_ENTRIES = 2, }
+    "Of the table's statistics (`enum ctattr_stats_global`)."
+    stats_global_attr { CTA_STATS_GLOBAL_ENTRIES = 1, CTA_STATS_GLOBAL_MAX_ENTRIES = 2, }
 }
 attributes! {
-    "Of the expectation statistics of one processor (`enum ctattr_expect_stats`)." stats_exp_attr { CTA_STATS_EXP_NEW = 1, CTA_STATS_EXP_CREATE = 2, CTA_STATS_EXP_DELETE = 3, }
+    "Of the expectation statistics of one processor (`enum ctattr_expect_stats`)."
+    stats_exp_attr {
+        CTA_STATS_EXP_NEW = 1, CTA_STATS_EXP_CREATE = 2, CTA_STATS_EXP_DELETE = 3,
+    }
 }
 attributes! {
-    "Of an expectation (`enum ctattr_expect`)." expect_attr {
+    "Of an expectation (`enum ctattr_expect`)."
+    expect_attr {
         CTA_EXPECT_MASTER = 1, CTA_EXPECT_TUPLE = 2, CTA_EXPECT_MASK = 3, CTA_EXPECT_TIMEOUT = 4,
         CTA_EXPECT_ID = 5, CTA_EXPECT_HELP_NAME = 6, CTA_EXPECT_ZONE = 7, CTA_EXPECT_FLAGS = 8,
         CTA_EXPECT_CLASS = 9, CTA_EXPECT_NAT = 10, CTA_EXPECT_FN = 11,
     }
 }
 attributes! {
-    "Of an expectation's translation (`enum ctattr_expect_nat`)." expect_nat_attr { CTA_EXPECT_NAT_DIR = 1, CTA_EXPECT_NAT_TUPLE = 2, }
+    "Of an expectation's translation (`enum ctattr_expect_nat`)."
+    expect_nat_attr { CTA_EXPECT_NAT_DIR = 1, CTA_EXPECT_NAT_TUPLE = 2, }
 }
 attributes! {
-    "Of an error's details (`enum nlmsgerr_attrs`, linux/netlink.h); numbers of host order." extack_attr {
+    "Of an error's details (`enum nlmsgerr_attrs`, linux/netlink.h); numbers of host order."
+    extack_attr {
         NLMSGERR_ATTR_MSG = 1, NLMSGERR_ATTR_OFFS = 2, NLMSGERR_ATTR_COOKIE = 3,
         NLMSGERR_ATTR_POLICY = 4, NLMSGERR_ATTR_MISS_TYPE = 5, NLMSGERR_ATTR_MISS_NEST = 6,
     }
