@@ -26,7 +26,7 @@ pub mod sysctl;
 
 pub use alloc::CountingAlloc;
 pub use channel::{
-    CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, Transmitted,
+    CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, ChannelSockets, Transmitted,
 };
 pub use connection::{CONNECTION_TOKENS, Connection};
 pub use error::IoError;

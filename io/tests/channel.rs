@@ -8,18 +8,8 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{in_namespace, skip};
+use common::{in_namespace, loopback};
 use io::{Channel, ChannelEvent, ChannelKind, ChannelOptions, Ring, RingConfig};
-
-/// Brings the loopback device of the thread's namespace up.
-fn loopback(name: &str) -> bool {
-    let done = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-    let works = done.is_ok_and(|status| status.success());
-    if !works {
-        skip(name, "no ip command");
-    }
-    works
-}
 
 /// One end: a thread's ring and a channel on it.
 struct End {
@@ -189,6 +179,30 @@ fn a_full_socket_stalls_and_loses_nothing_at_the_sender() {
         right.read_until(all.iter().map(Vec::len).sum());
         assert_eq!(right.received.len() + right.channel.receive_drops() as usize, all.len());
         assert!(right.received == all);
+    });
+}
+
+#[test]
+fn a_device_that_cannot_cut_gets_datagrams_one_by_one() {
+    const NAME: &str = "a_device_that_cannot_cut_gets_datagrams_one_by_one";
+    in_namespace(NAME, || {
+        if !loopback(NAME) {
+            return;
+        }
+        let mtu = |octets: &str| {
+            let set = ["link", "set", "lo", "mtu", octets];
+            assert!(Command::new("ip").args(set).status().unwrap().success());
+        };
+        let mut left = End::new(&udp("127.0.0.1", "127.0.0.2"));
+        let mut right = End::new(&udp("127.0.0.2", "127.0.0.1"));
+        mtu("1300");
+        let all = datagrams(300, &[1400, 1400, 1400, 1400, 17]);
+        left.send(&all, &mut right);
+        right.read_until(all.concat().len());
+        assert!(right.received == all, "{} of {}", right.received.len(), all.len());
+        assert!(left.events.is_empty() && !left.channel.segments(), "{:?}", left.events);
+        left.channel.refresh_interface().unwrap();
+        assert_eq!((left.channel.interface().mtu(), left.channel.segments()), (1300, true));
     });
 }
 

@@ -162,6 +162,41 @@ fn all_intakes_deliver_the_same_events_to_the_right_shards() {
 }
 
 #[test]
+fn an_event_wakes_a_sleeping_reader() {
+    const NAME: &str = "an_event_wakes_a_sleeping_reader";
+    in_namespace(NAME, || {
+        for kind in kinds(NAME) {
+            let options = IntakeOptions { kind: Some(kind), ..IntakeOptions::default() };
+            let mut reader = Reader::new(&options);
+            let requests = RequestSocket::open(0, 0).unwrap();
+            let key = keys(1)[0];
+            for round in 0..20 {
+                let one = if round % 2 == 0 { create(key, 0) } else { delete(key, 0) };
+                let begin = Instant::now();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        std::thread::sleep(Duration::from_millis(2));
+                        apply(&requests, &[one]);
+                    });
+                    let part = &mut reader.parts[0];
+                    let mut events = 0;
+                    while events == 0 {
+                        assert!(!part.has_more());
+                        reader.ring.wait(1, Duration::from_secs(3)).unwrap();
+                        while let Some(completion) = reader.ring.next_completion() {
+                            events += part.handle(completion.outcome, |_| ()).unwrap();
+                        }
+                        events += part.drain(10, |_| ()).messages;
+                    }
+                    assert_eq!(events, 1);
+                });
+                assert!(begin.elapsed() < Duration::from_secs(2), "{kind} slept on an event");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_full_ring_loses_and_counts() {
     const NAME: &str = "a_full_ring_loses_and_counts";
     in_namespace(NAME, || {

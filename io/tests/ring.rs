@@ -138,31 +138,39 @@ fn a_failure_ends_its_chain_and_only_that() {
 
 #[test]
 fn accepts_and_connects() {
-    let mut ring = ring();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let listening = Fd::from(OwnedFd::from(listener));
-    ring.accept(1, &listening).unwrap();
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let connecting = Fd::from(socket);
-    ring.connect(2, &connecting, &address.into()).unwrap();
-    let mut tokens: Vec<_> = (0..2)
-        .map(|_| match next(&mut ring) {
-            (token, Outcome::Accepted(_) | Outcome::Connected) => token,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    tokens.sort_unstable();
-    assert_eq!(tokens, [1, 2]);
-    // It goes on accepting.
-    let _second = TcpStream::connect(address).unwrap();
-    assert!(matches!(next(&mut ring), (1, Outcome::Accepted(_))));
-    ring.cancel(1).unwrap();
-    assert!(matches!(next(&mut ring), (1, Outcome::Cancelled)));
-    drop(listening);
-    let refused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    ring.connect(3, &refused.into(), &address.into()).unwrap();
-    assert!(matches!(next(&mut ring), (3, Outcome::Failed(Errno::CONNREFUSED))));
+    const NAME: &str = "accepts_and_connects";
+    in_namespace(NAME, || {
+        if !common::loopback(NAME) {
+            return;
+        }
+        let mut ring = ring();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let listening = Fd::from(OwnedFd::from(listener));
+        ring.accept(1, &listening).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let connecting = Fd::from(socket);
+        ring.connect(2, &connecting, &address.into()).unwrap();
+        let mut tokens: Vec<_> = (0..2)
+            .map(|_| match next(&mut ring) {
+                (token, Outcome::Accepted(_) | Outcome::Connected) => token,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        tokens.sort_unstable();
+        assert_eq!(tokens, [1, 2]);
+        // It goes on accepting.
+        let _second = TcpStream::connect(address).unwrap();
+        assert!(matches!(next(&mut ring), (1, Outcome::Accepted(_))));
+        ring.cancel(1).unwrap();
+        assert!(matches!(next(&mut ring), (1, Outcome::Cancelled)));
+        drop(listening);
+        let refused =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        ring.connect(3, &refused.into(), &address.into()).unwrap();
+        assert!(matches!(next(&mut ring), (3, Outcome::Failed(Errno::CONNREFUSED))));
+    });
 }
 
 #[test]

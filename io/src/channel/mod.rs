@@ -1,7 +1,7 @@
 //! Channels to the other node: UDP, multicast and TCP.
 //!
-//! A [`Channel`] has a socket that only sends and one that only receives. It is opened anywhere,
-//! started on the ring of the thread that serves it, and from then on fed with completions:
+//! A [`Channel`] has a socket that only sends and one that only receives. It is started on the
+//! ring of the thread that serves it, and from then on fed with completions:
 //!
 //! ```no_run
 //! # use std::time::{Duration, Instant};
@@ -134,7 +134,19 @@ pub enum ChannelEvent {
     },
 }
 
-/// One dedicated link to the other node.
+/// The open sockets of a channel on the way to the thread that will serve it.
+#[derive(Debug)]
+pub struct ChannelSockets {
+    interface: Interface,
+    to: SockAddr,
+    sockets: Option<(Fd, Fd)>,
+    stream: Option<Stream>,
+    checksum: bool,
+    backlog: usize,
+}
+
+/// One dedicated link to the other node. It belongs to a thread; [`ChannelSockets`] can be opened
+/// elsewhere.
 #[derive(Debug)]
 pub struct Channel {
     interface: Interface,
@@ -151,36 +163,41 @@ pub struct Channel {
     truncated: u64,
 }
 
-impl Channel {
+impl ChannelSockets {
     /// Opens the sockets of a channel in the caller's network namespace.
     ///
     /// # Errors
     /// If the device is not there, or an address is not ours or is taken.
     pub fn open(options: &ChannelOptions) -> Result<Self, IoError> {
         let interface = Interface::by_name(&options.interface)?;
-        let mut channel = Self {
-            to: socket::destination(&options.kind, &interface),
-            interface,
-            token: 0,
-            group: None,
-            sockets: None,
-            stream: None,
-            runs: Runs::new(options.checksum),
-            truncated: 0,
-        };
-        let index = channel.interface.index();
-        match &options.kind {
-            ChannelKind::Tcp { .. } => {
-                let listener = socket::listener(options, index)?;
-                channel.stream = Some(Stream::new(listener, channel.to.clone(), options));
-                channel.runs.stream(options.backlog);
-            }
-            _ => {
-                let receiver = socket::receiver(options, index)?;
-                channel.sockets = Some((receiver, socket::sender(options, index)?));
-            }
+        let index = interface.index();
+        let to = socket::destination(&options.kind, &interface);
+        let (mut sockets, mut stream) = (None, None);
+        if matches!(options.kind, ChannelKind::Tcp { .. }) {
+            stream = Some(Stream::new(socket::listener(options, index)?, to.clone(), options));
+        } else {
+            let receiver = socket::receiver(options, index)?;
+            sockets = Some((receiver, socket::sender(options, index)?));
         }
-        Ok(channel)
+        let (checksum, backlog) = (options.checksum, options.backlog);
+        Ok(Self { interface, to, sockets, stream, checksum, backlog })
+    }
+}
+
+impl Channel {
+    /// Opens the sockets of a channel in the caller's network namespace, for the calling thread.
+    ///
+    /// # Errors
+    /// See [`ChannelSockets::open`].
+    pub fn open(options: &ChannelOptions) -> Result<Self, IoError> {
+        ChannelSockets::open(options).map(Self::new)
+    }
+
+    /// The channel of open sockets, for the calling thread.
+    pub fn new(open: ChannelSockets) -> Self {
+        let ChannelSockets { interface, to, sockets, stream, checksum, backlog } = open;
+        let runs = if stream.is_some() { Runs::of_stream(backlog) } else { Runs::new(checksum) };
+        Self { interface, token: 0, group: None, sockets, to, stream, runs, truncated: 0 }
     }
 
     /// The device, its state as it was last read.
@@ -193,7 +210,12 @@ impl Channel {
     /// # Errors
     /// If the device has gone.
     pub fn refresh_interface(&mut self) -> Result<(), IoError> {
-        self.interface.refresh()
+        let mtu = self.interface.mtu();
+        self.interface.refresh()?;
+        if self.interface.mtu() != mtu {
+            self.runs.try_segments();
+        }
+        Ok(())
     }
 
     /// Whether the channel is a TCP one.
@@ -361,8 +383,8 @@ impl Channel {
         self.runs.backlog_drops()
     }
 
-    /// Whether datagrams of equal length are cut by the kernel. The channel stops that when a
-    /// device refuses it.
+    /// Whether datagrams of equal length are cut by the kernel. The channel stops that when the
+    /// device refuses it, until the device's MTU has changed.
     pub fn segments(&self) -> bool {
         self.runs.segments()
     }

@@ -71,8 +71,9 @@ pub(super) struct Runs {
     open: Vec<Open>,
     /// How many of them, from the front, the ring knows.
     under_way: usize,
-    /// Whether the kernel cuts runs into datagrams.
+    /// Whether the kernel cuts runs into datagrams, and whether it may be tried.
     segments: bool,
+    may_segment: bool,
     /// A stream: a run needs no cutting.
     stream: bool,
     /// Streams: datagrams from a connection that broke, and their number at most.
@@ -88,6 +89,7 @@ impl Runs {
             open: Vec::with_capacity(RUNS_MAX),
             under_way: 0,
             segments,
+            may_segment: segments,
             stream: false,
             backlog: VecDeque::new(),
             backlog_max: 0,
@@ -95,14 +97,18 @@ impl Runs {
         }
     }
 
-    /// Makes it the queue of a stream.
-    pub(super) fn stream(&mut self, backlog: usize) {
-        self.stream = true;
-        self.backlog_max = backlog;
+    /// The queue of a stream, which keeps `backlog_max` datagrams of a broken connection.
+    pub(super) fn of_stream(backlog_max: usize) -> Self {
+        Self { stream: true, backlog_max, ..Self::new(false) }
     }
 
     pub(super) fn segments(&self) -> bool {
         self.segments && !self.stream
+    }
+
+    /// The device has changed: what it refused may work now.
+    pub(super) fn try_segments(&mut self) {
+        self.segments = self.may_segment;
     }
 
     pub(super) fn backlog_drops(&self) -> u64 {
@@ -247,7 +253,7 @@ impl Runs {
         if !cut || !matches!(error, Errno::INVAL | Errno::IO | Errno::MSGSIZE | Errno::OPNOTSUPP) {
             return Some((run.datagrams(), error));
         }
-        // The device or the socket cannot cut: send these one by one, and from now on.
+        // The device cannot cut, or not to this size: send these one by one, and from now on.
         self.segments = false;
         let mut end = run.range.end;
         while end > run.range.start {

@@ -209,6 +209,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn two_waits_linger_as_one_does() {
+        use std::time::Instant;
+        let mut ring = Ring::new(&RingConfig::default()).unwrap();
+        let waker = ring.waker(1).unwrap();
+        ring.submit().unwrap();
+        let (linger, long) = (Duration::from_millis(20), Duration::from_secs(5));
+        // Something is there: it lingers all the same, and no longer.
+        waker.wake();
+        let begin = Instant::now();
+        ring.wait_twice(64, linger, long).unwrap();
+        assert!(begin.elapsed() >= linger && begin.elapsed() < long / 2);
+        assert!(ring.next_completion().is_some());
+        // Nothing is there: one is enough after the linger.
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(2 * linger);
+            waker.wake();
+        });
+        let begin = Instant::now();
+        ring.wait_twice(64, linger, long).unwrap();
+        assert!(begin.elapsed() >= 3 * linger / 2 && begin.elapsed() < long / 2);
+        assert!(ring.next_completion().is_some());
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn a_refusal_says_what_to_look_at() {
         let text = |errno| explain(io::Error::from_raw_os_error(errno)).to_string();
         assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"), "{}", text(libc::EPERM));

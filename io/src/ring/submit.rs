@@ -206,9 +206,19 @@ impl Ring {
         if self.uring.params().is_feature_min_timeout() {
             return self.enter(want.max(1), Some(linger), timeout);
         }
+        self.wait_twice(want, linger, timeout)
+    }
+
+    /// [`Ring::wait_lingering`] where the kernel does not know it (before Linux 6.12).
+    pub(super) fn wait_twice(
+        &mut self,
+        want: usize,
+        linger: Duration,
+        timeout: Duration,
+    ) -> Result<(), IoError> {
         self.enter(want.max(1), None, linger)?;
         if self.ready.is_empty() && self.uring.completion().is_empty() {
-            self.enter(1, None, timeout - linger)?;
+            self.enter(1, None, timeout.saturating_sub(linger))?;
         }
         Ok(())
     }

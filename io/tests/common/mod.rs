@@ -31,6 +31,16 @@ pub(crate) fn skip(name: &str, reason: &str) {
     let _ = std::io::stderr().write_all(format!("SKIPPED {name}: {reason}\n").as_bytes());
 }
 
+/// Brings the loopback device of the thread's namespace up.
+pub(crate) fn loopback(name: &str) -> bool {
+    let done = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    let works = done.is_ok_and(|status| status.success());
+    if !works {
+        skip(name, "no ip command");
+    }
+    works
+}
+
 /// A message being written.
 pub(crate) struct Writer(pub(crate) Vec<u8>);
 
