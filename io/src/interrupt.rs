@@ -1,14 +1,17 @@
 //! Signals of programs that run until they are told to stop.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
+use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// The signals that end a program (`SIGINT` and `SIGTERM`), caught for as long as the value lives.
+use crate::error::IoError;
+use crate::signal::Signals;
+
+/// The signals that end a program (`SIGINT` and `SIGTERM`), caught for as long as the process
+/// lives.
 #[derive(Debug)]
-pub struct Interrupts(OwnedFd);
+pub struct Interrupts(Signals);
 
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,28 +24,21 @@ pub enum Woken {
 
 impl Interrupts {
     /// Catches the signals from now on. Threads started later inherit that.
-    pub fn catch() -> io::Result<Self> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: the set is made by the first call; all pointers live through the calls.
-        let fd = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just gave us this descriptor.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    ///
+    /// # Errors
+    /// If no descriptor is free.
+    pub fn catch() -> Result<Self, IoError> {
+        Signals::block(&[libc::SIGINT, libc::SIGTERM]).map(Self)
     }
 
     /// Waits until there is something to read from `other`, or a signal arrived; the signal counts
     /// more.
+    ///
+    /// # Errors
+    /// If the system cannot wait.
     pub fn wait(&self, other: impl AsFd) -> io::Result<Woken> {
         let mut fds = [
-            PollFd::new(&self.0, PollFlags::IN),
+            PollFd::new(self.0.fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(other.as_fd(), PollFlags::IN),
         ];
         loop {

@@ -15,8 +15,12 @@ mod kernel;
 mod output;
 mod run;
 
-use std::os::unix::ffi::OsStringExt as _;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::ExitCode;
+
+use failure::Failure;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -37,10 +41,14 @@ pub fn main() -> ExitCode {
 }
 
 /// `-R FILE` is no option: it is looked for in front of all others.
-fn load_file(words: &[Vec<u8>]) -> Result<(), failure::Failure> {
+fn load_file(words: &[Vec<u8>]) -> Result<(), Failure> {
     match words {
-        [_, first, _, ..] if first == b"-R" || first == b"--load-file" => {
-            Err(failure::Failure::missing("loading a file of commands (-R)"))
+        [_, first, name, ..] if first == b"-R" || first == b"--load-file" => {
+            let path = if name == b"-" { b"/dev/stdin" } else { name.as_slice() };
+            Err(match File::open(OsStr::from_bytes(path)) {
+                Ok(_) => Failure::missing("loading a file of commands (-R)"),
+                Err(_) => Failure::usage(&[b"Failed to open file ", path, b" for reading"]),
+            })
         }
         _ => Ok(()),
     }

@@ -86,7 +86,7 @@ pub(super) fn expectations(request: &Request) -> Result<(), Failure> {
 
 fn interrupts() -> Result<Interrupts, Failure> {
     Interrupts::catch().map_err(|e| {
-        let reason = errno_text(e.raw_os_error().unwrap_or(0));
+        let reason = errno_text(e.errno().unwrap_or(0));
         Failure::other(&[b"can't catch signals: ", reason.as_bytes()])
     })
 }
