@@ -262,6 +262,16 @@ impl ResendQueue {
         !before(seq, self.tail) && before(seq, self.head)
     }
 
+    /// The peer has `from..=to`: what of it was evicted is not missing.
+    pub(crate) fn confirm(&mut self, from: u32, to: u32) {
+        for evicted in [&mut self.objects, &mut self.requests] {
+            let Some((lo, hi)) = *evicted else { continue };
+            if !before(to, hi) && !before(hi, from) {
+                *evicted = before(lo, from).then_some((lo, from.wrapping_sub(1)));
+            }
+        }
+    }
+
     /// What was evicted under the numbers `from..=to`.
     pub(crate) fn evicted_in(&self, from: u32, to: u32) -> Evicted {
         let within = |range: Option<(u32, u32)>| {
@@ -346,6 +356,11 @@ mod tests {
         assert_eq!(q.evicted_in(5, 7), objects);
         assert_eq!(q.evicted_in(7, 9), objects);
         assert_eq!(q.evicted_in(8, 9), nothing);
+        q.confirm(8, 9);
+        assert_eq!(q.evicted(), objects);
+        q.confirm(7, 9);
+        assert_eq!(q.evicted(), nothing);
+        assert_eq!(q.push(11, object(11), 0), Some((9, object(9).unwrap())));
         q.forgive(q.evicted());
         assert_eq!(q.evicted(), nothing);
     }

@@ -1,5 +1,7 @@
 //! Recorded datagrams of the original decode as recorded and encode to the same octets.
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+
 mod common;
 
 use std::net::IpAddr;

@@ -4,6 +4,8 @@
 //! node's did. What it sends must be what the node sent: types, flags, numbers, ranges. Where a
 //! correction makes it differ, the difference is written down below, with the reason.
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+
 mod common;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -21,13 +21,30 @@ const RELIEF: Duration = Duration::from_millis(100);
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
 /// Time in which a peer that is there answers.
 const ANSWER: Duration = Duration::from_millis(300);
+/// Time after which everything is asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// After a restart there is no telling how many numbers were lost; more than this is no loss.
 const RESTART_GAP_MAX: u32 = 4096;
+
+/// Time in which datagrams of a former life of the peer may still arrive.
+const FORMER_LIFE: Duration = Duration::from_secs(5);
+/// Numbers around its last, up to [`PLAUSIBLE_GAP`] beyond, that they have.
+const FORMER_NEAR: u32 = 1024;
+/// A message so little ahead belongs to the present life for sure.
+const PLAUSIBLE_GAP: u32 = 64;
+/// Time after which numbers that are all behind ours, but rise, are the peer's true ones. It sends
+/// something every second.
+const ASTRAY: Duration = Duration::from_millis(2500);
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Ftfw {
     greeting: Greeting,
+    /// The last number of the peer's former life, and when that ended.
+    former: Option<(u32, Instant)>,
+    /// Messages behind the last accepted, and none before it since: first and last number, and when
+    /// the first came.
+    behind: Option<(u32, u32, Instant)>,
     ack_window: u32,
     /// Messages until an acknowledgement is due.
     window: u32,
@@ -47,7 +64,6 @@ pub(super) struct Ftfw {
 /// How much may be unacknowledged.
 #[derive(Debug)]
 struct Flight {
-    /// 0 is no limit.
     max: u32,
     /// Oldest unacknowledged elements that no longer count.
     forgiven: u32,
@@ -68,12 +84,12 @@ impl Ftfw {
         let ack_window = ack_window.max(1);
         let resend = ResendQueue::new(resend_queue, seq);
         // More in flight than can be kept would evict before the peer has a chance to speak.
-        let max = match in_flight_max {
-            0 => 0,
-            n => n.min(resend_queue.max(1)),
-        };
+        let most = resend_queue.max(1);
+        let max = if in_flight_max == 0 { most } else { in_flight_max.min(most) };
         Self {
             greeting: Greeting::new(),
+            former: None,
+            behind: None,
             ack_window,
             window: ack_window,
             ack_from: None,
@@ -121,38 +137,86 @@ impl Ftfw {
         if m.flags & flag::HELLO_BACK != 0 {
             self.greeting.answered();
         }
-        let hello = m.flags & flag::HELLO != 0;
-        match c.last_recv {
-            None if hello => {
-                self.greeting.begin(m.seq, now);
-                self.restart(c, now, host);
-            }
-            None => {}
-            Some(last) if before(last, m.seq) => {
-                let missed =
-                    if hello { self.greeting.ahead(m.seq, last, m.flags, now) } else { None };
-                self.greeting.settled();
-                match missed {
-                    Some(first) => {
-                        self.restart(c, now, host);
-                        self.gap(c, first, m.seq, true);
-                    }
-                    None => self.gap(c, last.wrapping_add(1), m.seq, false),
-                }
-            }
-            Some(_) => {
-                let missed = if hello { self.greeting.late(m.seq, now) } else { None };
-                let Some(first) = missed else {
-                    c.counters.before += 1;
-                    c.counters.late_hellos += u64::from(hello);
-                    return Verdict::Drop;
-                };
-                self.restart(c, now, host);
-                self.gap(c, first, m.seq, true);
-            }
+        if !self.place(c, now, m, host) {
+            c.counters.before += 1;
+            return Verdict::Drop;
         }
+        self.behind = None;
         self.accept(c, m.seq, digest);
         self.act(c, now, digest, host)
+    }
+
+    /// Compares the message's number with the last one accepted. `false` if the message is late.
+    fn place(
+        &mut self,
+        c: &mut Common,
+        now: Instant,
+        m: &RawMessage<'_>,
+        host: &mut impl Host,
+    ) -> bool {
+        let hello = m.flags & flag::HELLO != 0;
+        let Some(last) = c.last_recv else {
+            if hello {
+                self.greeting.begin(m.seq, m.bytes, now);
+                self.restart(c, now, host);
+            }
+            return true;
+        };
+        let ahead = before(last, m.seq);
+        if ahead && !hello {
+            if self.is_of_former_life(now, last, m.seq) {
+                return false;
+            }
+            self.greeting.settled();
+            self.gap(c, last.wrapping_add(1), m.seq, false);
+            return true;
+        }
+        if !hello {
+            let Some(first) = self.astray(now, m.seq) else { return false };
+            c.counters.renumbered += 1;
+            self.control.clear();
+            self.ack_from = None;
+            self.gap(c, first, m.seq, true);
+            return true;
+        }
+        let missed = match ahead {
+            true => self.greeting.ahead(m, last, now),
+            false => self.greeting.late(m, now),
+        };
+        match missed {
+            Some(first) => {
+                self.restart(c, now, host);
+                self.former = Some((last, now));
+                self.gap(c, first, m.seq, true);
+            }
+            None if ahead => self.gap(c, last.wrapping_add(1), m.seq, false),
+            None => c.counters.late_hellos += 1,
+        }
+        ahead || missed.is_some()
+    }
+
+    /// Whether a message, ahead of `last`, was sent before the peer restarted with lower numbers.
+    fn is_of_former_life(&self, now: Instant, last: u32, seq: u32) -> bool {
+        self.former.is_some_and(|(end, at)| {
+            now.saturating_duration_since(at) < FORMER_LIFE
+                && seq.wrapping_sub(last) > PLAUSIBLE_GAP
+                && end.wrapping_add(PLAUSIBLE_GAP).wrapping_sub(seq) < FORMER_NEAR
+        })
+    }
+
+    /// A message behind the last one accepted. If the peer goes on so, the last one was none of
+    /// its: gives the first number that was dropped for it.
+    fn astray(&mut self, now: Instant, seq: u32) -> Option<u32> {
+        match &mut self.behind {
+            Some((first, last, at)) if before(*last, seq) => {
+                *last = seq;
+                (now.saturating_duration_since(*at) >= ASTRAY).then_some(*first)
+            }
+            other => {
+                *other = Some((seq, seq, now));
+                None
+            }
+        }
     }
 
     /// The numbers from `first` up to `seq`, not included, are missing, if there are any.
@@ -204,6 +268,7 @@ impl Ftfw {
                         host.acked(token);
                     }
                 });
+                self.resend.confirm(from, to);
                 if freed > 0 {
                     self.flight.forgiven = self.flight.forgiven.saturating_sub(freed);
                     self.flight.progress_at = now;
@@ -222,6 +287,12 @@ impl Ftfw {
             Digest::Resync => {
                 c.counters.resyncs_received += 1;
                 c.events.add(SessionEvent::PeerWantsResync);
+                // What the peer lacks may be a request of ours. Not at once again, or two nodes
+                // with small queues would go on asking each other.
+                let Evicted { requests, .. } = self.resend.evicted();
+                let lately =
+                    self.resync_at.is_some_and(|at| now.saturating_duration_since(at) < AGAIN);
+                self.repair(c, Evicted { objects: false, requests: requests && !lately });
             }
             Digest::Alive => {}
         }
@@ -331,7 +402,7 @@ impl Ftfw {
     pub(super) fn may_send(&mut self, c: &mut Common, now: Instant) -> bool {
         let flight = &mut self.flight;
         let flying = self.resend.len().saturating_sub(flight.forgiven);
-        if flight.max == 0 || flying < flight.max {
+        if flying < flight.max {
             if flying == 0 {
                 flight.progress_at = now;
             }

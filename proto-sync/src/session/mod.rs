@@ -109,7 +109,7 @@ pub struct SessionConfig {
     /// from the one before.
     pub first_seq: u32,
     /// FTFW: unacknowledged messages after which no more state is sent until the peer
-    /// acknowledges, or 100 ms pass. 0 is no limit.
+    /// acknowledges, or 100 ms pass. At most, and with 0, what the resend queue holds.
     pub in_flight_max: u32,
     /// Datagrams that may leave per millisecond, for a peer that can not ask for what it lost. 0 is
     /// no limit, as over a stream.
