@@ -232,6 +232,10 @@ impl Commands {
                 return vec![Step::Part(asker, out), Step::Done(asker)];
             }
         }
+        // A client is not heard of for taking nothing.
+        if out.is_empty() {
+            return self.go_on(asker).into_iter().collect();
+        }
         vec![Step::Part(asker, out)]
     }
 
@@ -242,5 +246,28 @@ impl Commands {
         let (side, object, format) = (dump.side, dump.object, dump.format);
         let order = Order::Dump { asker, side, object, format, cursor, out: Vec::new() };
         Some(Step::Order(shard, order))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_without_objects_does_not_end_a_dump() {
+        let mut commands = Commands::new(3);
+        let asker = Asker(7);
+        let empty = || Outcome::Dump { asker, out: Vec::new(), next: None };
+        let mut step = commands.dump(asker, Side::External, Object::Flow, Format::Plain);
+        for shard in 0..3 {
+            let Some(Step::Order(k, Order::Dump { .. })) = step else { panic!("no order") };
+            assert_eq!(k, shard);
+            let mut steps = commands.outcome(k, empty());
+            let last = steps.pop();
+            if shard == 2 {
+                assert!(matches!(last, Some(Step::Done(a)) if a == asker));
+            }
+            step = last;
+        }
     }
 }
