@@ -410,6 +410,25 @@ fn a_dump_is_read_at_the_readers_pace() {
 }
 
 #[test]
+fn one_receive_is_one_completion() {
+    let mut ring = ring();
+    let group = ring.add_group(1, 64).unwrap();
+    let (fd, mut peer) = pair();
+    peer.write_all(&[1; 100]).unwrap();
+    ring.receive_once(1, &fd, group).unwrap();
+    let (1, Outcome::Received(held)) = next(&mut ring) else { panic!() };
+    assert_eq!(held.len(), 64);
+    ring.receive_once(2, &fd, group).unwrap();
+    assert!(matches!(next(&mut ring), (2, Outcome::Depleted)));
+    drop(held);
+    ring.wait(1, Duration::from_millis(5)).unwrap();
+    assert!(ring.next_completion().is_none());
+    ring.receive_once(3, &fd, group).unwrap();
+    let (3, Outcome::Received(rest)) = next(&mut ring) else { panic!() };
+    assert_eq!(rest.len(), 36);
+}
+
+#[test]
 fn a_client_gets_a_long_answer() {
     let mut ring = ring();
     let group = ring.add_group(4, 256).unwrap();

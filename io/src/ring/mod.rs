@@ -124,9 +124,9 @@ pub enum Outcome {
     /// Another thread has woken this one.
     Woken,
     /// All buffers of the group are taken; what arrives waits in the socket. The ring goes on
-    /// receiving by itself once a lease was dropped.
+    /// receiving by itself once a lease was dropped, unless it was to receive once.
     Depleted,
-    /// The socket had no room for messages. Receiving goes on.
+    /// The socket had no room for messages. Receiving goes on, unless it was to happen once.
     Overrun {
         /// How many it lost.
         lost: u32,

@@ -136,7 +136,7 @@ impl Ring {
     /// The kernel is done with the operation: start it again, or forget it.
     fn end(&mut self, index: u32, kind: Kind, outcome: Option<&Outcome>) {
         let again = match outcome {
-            Some(Outcome::Depleted | Outcome::Overrun { .. }) => true,
+            Some(Outcome::Depleted | Outcome::Overrun { .. }) => kind.continues(),
             Some(Outcome::Closed | Outcome::Cancelled | Outcome::Failed(_)) => false,
             // A short write, or a datagram that was nothing.
             None => kind.continues() || matches!(kind, Kind::Send { .. }),

@@ -49,7 +49,8 @@ impl Ring {
     }
 
     /// Receives once. The sender of a dump writes no more than was asked for, so this is the way
-    /// to read one at the reader's pace.
+    /// to read one at the reader's pace. The operation is over with its first completion,
+    /// whatever that is.
     ///
     /// # Errors
     /// See [`Ring::receive`].
