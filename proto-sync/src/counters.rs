@@ -55,7 +55,8 @@ pub struct SyncCounters {
     pub holes: u64,
     /// Times at which the peer began its numbering anew, the first time included.
     pub peer_starts: u64,
-    /// Times at which the peer's numbering was lost and found again, without a greeting.
+    /// Times at which one side's numbering had been lost by the other, and was found again without
+    /// a greeting.
     pub renumbered: u64,
     /// Times at which sending went on although nothing was acknowledged.
     pub reliefs: u64,

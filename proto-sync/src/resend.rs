@@ -234,7 +234,8 @@ impl ResendQueue {
     }
 
     /// Removes everything; requests for everything only if `resync`.
-    pub(crate) fn take_all(&mut self, resync: bool, mut each: impl FnMut(Sent)) {
+    pub(crate) fn take_all(&mut self, resync: bool, mut each: impl FnMut(Sent)) -> u32 {
+        let live = self.live;
         let mut seq = self.tail;
         while seq != self.head {
             if self.slot(seq).slot == Slot::Resync && !resync {
@@ -250,6 +251,14 @@ impl ResendQueue {
             }
         }
         self.advance();
+        live - self.live
+    }
+
+    /// The next number will be `seq`. Nothing may be held.
+    pub(crate) fn restart(&mut self, seq: u32) {
+        debug_assert_eq!(self.live, 0, "nothing is held");
+        self.tail = seq;
+        self.head = seq;
     }
 
     /// Removes every element before `seq`.

@@ -21,8 +21,6 @@ const RELIEF: Duration = Duration::from_millis(100);
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
 /// Time in which a peer that is there answers.
 const ANSWER: Duration = Duration::from_millis(300);
-/// Time after which everything is asked for again.
-const AGAIN: Duration = Duration::from_secs(1);
 /// After a restart there is no telling how many numbers were lost; more than this is no loss.
 const RESTART_GAP_MAX: u32 = 4096;
 
@@ -35,6 +33,9 @@ const PLAUSIBLE_GAP: u32 = 64;
 /// Time after which numbers that are all behind ours, but rise, are the peer's true ones. It sends
 /// something every second.
 const ASTRAY: Duration = Duration::from_millis(2500);
+
+/// A number further ahead than this was never meant for us.
+const CATCH_UP_MAX: u32 = 1 << 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -53,6 +54,10 @@ pub(super) struct Ftfw {
     control: ControlQueue,
     resend: ResendQueue,
     flight: Flight,
+    /// The peer has lost track, maybe of a request that was evicted here. Everything is asked for
+    /// with the next tick, not at once, or two nodes with small queues would go on asking each
+    /// other.
+    ask_again: bool,
     /// When everything was last asked for.
     resync_at: Option<Instant>,
     /// The highest number that an acknowledgement of the peer began with.
@@ -96,6 +101,7 @@ impl Ftfw {
             control: ControlQueue::new(),
             resend,
             flight: Flight { max, forgiven: 0, progress_at: now, blocked: false },
+            ask_again: false,
             resync_at: None,
             acked_from: None,
             left_behind: None,
@@ -123,6 +129,10 @@ impl Ftfw {
         if let (Some(from), Some(to)) = (self.ack_from.take(), c.last_recv) {
             self.control.ack(from, to);
             c.alive = false;
+        }
+        if core::mem::take(&mut self.ask_again) {
+            let Evicted { requests, .. } = self.resend.evicted();
+            self.repair(c, Evicted { objects: false, requests });
         }
     }
 
@@ -259,6 +269,9 @@ impl Ftfw {
         digest: Digest,
         host: &mut impl Host,
     ) -> Verdict {
+        if let Digest::Ack(_, to) | Digest::Nack(_, to) = digest {
+            self.catch_up(c, to, host);
+        }
         match digest {
             Digest::State(kind) => return Verdict::State(kind),
             Digest::Ack(from, to) => {
@@ -287,12 +300,8 @@ impl Ftfw {
             Digest::Resync => {
                 c.counters.resyncs_received += 1;
                 c.events.add(SessionEvent::PeerWantsResync);
-                // What the peer lacks may be a request of ours. Not at once again, or two nodes
-                // with small queues would go on asking each other.
-                let Evicted { requests, .. } = self.resend.evicted();
-                let lately =
-                    self.resync_at.is_some_and(|at| now.saturating_duration_since(at) < AGAIN);
-                self.repair(c, Evicted { objects: false, requests: requests && !lately });
+                // What the peer lacks may be a request of ours.
+                self.ask_again = true;
             }
             Digest::Alive => {}
         }
@@ -318,6 +327,20 @@ impl Ftfw {
             Sent::Resync => c.resync = true,
         });
         self.flight.forgiven = self.flight.forgiven.saturating_sub(taken);
+    }
+
+    /// The peer speaks of number `to`. If that was not sent yet, the peer has taken a late datagram
+    /// of our former life for one of this, and drops what is numbered lower: go on beyond it.
+    fn catch_up(&mut self, c: &mut Common, to: u32, host: &mut impl Host) {
+        let ahead = to.wrapping_sub(c.next_seq);
+        if ahead >= CATCH_UP_MAX || !self.greeting.is_done() {
+            return;
+        }
+        c.counters.renumbered += 1;
+        self.requeue(c, host, |resend, each| resend.take_all(true, each));
+        // The number behind the missing ones is the one that the peer has.
+        c.next_seq = to.wrapping_add(2);
+        self.resend.restart(c.next_seq);
     }
 
     /// The peer begins anew: it has nothing of what it did not acknowledge, and its old numbers mean
