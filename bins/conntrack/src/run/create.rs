@@ -1,6 +1,6 @@
 //! `-I`: makes a flow.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proto_ctnl::{
     Dccp, Flow, L4, Labels, Present, ProtoInfo, Sctp, Status, Tcp, TcpFlags, Tuple, proto,
@@ -70,10 +70,12 @@ fn flow(request: &Request) -> Result<Flow, Errno> {
 }
 
 fn translation(request: &Request, flow: &mut Flow) {
+    // Ports are translated for these alone.
+    let ported = matches!(flow.orig.proto, proto::TCP | proto::UDP);
     if let Nat { address: Some(address), port } = request.src_nat {
         flow.snat = address;
         flow.present.insert(Present::SNAT);
-        if let Some(port) = port {
+        if let Some(port) = port.filter(|_| ported) {
             flow.spat = port;
             flow.present.insert(Present::SPAT);
         }
@@ -81,47 +83,72 @@ fn translation(request: &Request, flow: &mut Flow) {
     if let Nat { address: Some(address), port } = request.dst_nat {
         flow.dnat = address;
         flow.present.insert(Present::DNAT);
-        if let Some(port) = port {
+        if let Some(port) = port.filter(|_| ported) {
             flow.dpat = port;
             flow.present.insert(Present::DPAT);
         }
     }
 }
 
-/// Both directions; what was not named of one mirrors the other.
+/// Both directions. One of which no address was named mirrors the other, whatever ports were named
+/// for it; of one with an address, what was not named is zero.
 fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
     let r = request;
-    let pair = |a: Option<IpAddr>, b: Option<IpAddr>| a.or(b).ok_or(INVALID);
-    let orig_src = pair(r.src, r.reply_dst)?;
-    let orig_dst = pair(r.dst, r.reply_src)?;
-    let reply_src = pair(r.reply_src, r.dst)?;
-    let reply_dst = pair(r.reply_dst, r.src)?;
     let protocol = r.protocol.unwrap_or_default();
-    let field = |a: Field, b: Field| r.field(a).or_else(|| r.field(b)).unwrap_or(0) as u16;
-    let base = Tuple { src: orig_src, dst: orig_dst, proto: protocol, l4: L4::default() };
-    let reply = Tuple { src: reply_src, dst: reply_dst, ..base };
-    if base.is_icmp() {
-        return icmp(r, base, reply);
+    let has_orig = r.src.is_some() || r.dst.is_some();
+    let has_reply = r.reply_src.is_some() || r.reply_dst.is_some();
+    let orig = end(protocol, [r.src, r.dst]).ok_or(INVALID);
+    let reply = end(protocol, [r.reply_src, r.reply_dst]).ok_or(INVALID);
+    let l4 = |a: Field, b: Field| {
+        let port = |field| r.field(field).unwrap_or(0) as u16;
+        L4 { a: port(a), b: port(b) }
+    };
+    if matches!(protocol, proto::ICMP | proto::ICMPV6) {
+        return icmp(r, orig?, has_reply.then_some(reply));
     }
-    let orig_l4 =
-        L4 { a: field(Field::Sport, Field::ReplyDport), b: field(Field::Dport, Field::ReplySport) };
-    let reply_l4 =
-        L4 { a: field(Field::ReplySport, Field::Dport), b: field(Field::ReplyDport, Field::Sport) };
-    Ok((Tuple { l4: orig_l4, ..base }, Tuple { l4: reply_l4, ..reply }))
+    // The kernel takes no reply of a protocol with ports that names none.
+    let named = r.field(Field::ReplySport).or_else(|| r.field(Field::ReplyDport)).is_some();
+    if has_reply && r.extension.is_some() && !named {
+        return Err(INVALID);
+    }
+    let orig = orig.map(|t| Tuple { l4: l4(Field::Sport, Field::Dport), ..t });
+    let reply = reply.map(|t| Tuple { l4: l4(Field::ReplySport, Field::ReplyDport), ..t });
+    match (has_orig, has_reply) {
+        (true, true) => Ok((orig?, reply?)),
+        (true, false) => orig?.inverted().zip(orig.ok()).map(|(r, o)| (o, r)).ok_or(INVALID),
+        _ => reply?.inverted().zip(reply.ok()).ok_or(INVALID),
+    }
 }
 
-/// Only queries have an answer, and only those can be made, by their original direction.
-fn icmp(request: &Request, orig: Tuple, reply: Tuple) -> Result<(Tuple, Tuple), Errno> {
-    if request.src.is_none() || request.dst.is_none() {
+/// A tuple with the addresses that were named, at least one.
+fn end(protocol: u8, [src, dst]: [Option<IpAddr>; 2]) -> Option<Tuple> {
+    let none: IpAddr = match src.or(dst)? {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let (src, dst) = (src.unwrap_or(none), dst.unwrap_or(none));
+    Some(Tuple { src, dst, proto: protocol, l4: L4::default() })
+}
+
+/// Only queries have an answer, and they are made by their original direction.
+fn icmp(
+    request: &Request,
+    orig: Tuple,
+    reply: Option<Result<Tuple, Errno>>,
+) -> Result<(Tuple, Tuple), Errno> {
+    let whole = request.src.is_some() && request.dst.is_some();
+    if orig.is_v6() != (orig.proto == proto::ICMPV6) || whole && reply.is_some() {
         return Err(INVALID);
     }
     let number = |field| request.field(field).unwrap_or(0);
     let kind = number(Field::IcmpType) as u8;
     let code = number(Field::IcmpCode) as u8;
-    let l4 = L4::icmp(number(Field::IcmpId) as u16, kind, code);
-    let orig = Tuple { l4, ..orig };
+    let orig = Tuple { l4: L4::icmp(number(Field::IcmpId) as u16, kind, code), ..orig };
     let answer = orig.inverted().ok_or(INVALID)?;
-    Ok((orig, Tuple { l4: answer.l4, ..reply }))
+    match reply {
+        Some(reply) => Ok((orig, Tuple { l4: answer.l4, ..reply? })),
+        None => Ok((orig, answer)),
+    }
 }
 
 fn protoinfo(request: &Request) -> Option<ProtoInfo> {
@@ -145,4 +172,63 @@ fn protoinfo(request: &Request) -> Option<ProtoInfo> {
             ProtoInfo::Dccp(Dccp { state: number, role, handshake_seq: None })
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::parse;
+
+    /// `-s -d -r -q` ports, or the refusal, as the original made them.
+    fn made(options: &str) -> Option<String> {
+        let line = format!("conntrack -I -t 60 {options}");
+        let words = line.split_ascii_whitespace().map(|w| w.as_bytes().to_vec()).collect();
+        let (o, r) = tuples(&parse(words, false).unwrap()).ok()?;
+        let end = |t: Tuple| format!("{}:{} {}:{}", t.src, t.l4.a, t.dst, t.l4.b);
+        Some(format!("{} / {}", end(o), end(r)))
+    }
+
+    #[test]
+    fn directions_complete_each_other_whole_or_not_at_all() {
+        let udp = "-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 5 --dport 6";
+        let back = "-p udp -r 10.0.0.3 -q 10.0.0.4 --reply-port-src 7 --reply-port-dst 8";
+        for (options, expected) in [
+            (udp.to_owned(), Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.2:6 10.0.0.1:5")),
+            (
+                format!("{udp} --reply-port-src 9"),
+                Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.2:6 10.0.0.1:5"),
+            ),
+            (format!("{udp} -r 10.0.0.3"), None),
+            (format!("{udp} -r 10.0.0.3 -q 10.0.0.4"), None),
+            (
+                format!("{udp} -r 10.0.0.3 --reply-port-dst 7"),
+                Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.3:0 0.0.0.0:7"),
+            ),
+            (back.to_owned(), Some("10.0.0.4:8 10.0.0.3:7 / 10.0.0.3:7 10.0.0.4:8")),
+            (format!("{back} --sport 3"), Some("10.0.0.4:8 10.0.0.3:7 / 10.0.0.3:7 10.0.0.4:8")),
+            (
+                format!("{back} -s 10.0.0.1 --sport 3"),
+                Some("10.0.0.1:3 0.0.0.0:0 / 10.0.0.3:7 10.0.0.4:8"),
+            ),
+            (
+                "-p esp -s 10.0.0.1 -d 10.0.0.2 -r 10.0.0.3".to_owned(),
+                Some("10.0.0.1:0 10.0.0.2:0 / 10.0.0.3:0 0.0.0.0:0"),
+            ),
+        ] {
+            assert_eq!(made(&options).as_deref(), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn icmp_by_its_query() {
+        let v4 = "-p icmp --icmp-code 0 --icmp-id 3";
+        let ends = "-s 10.0.0.1 -d 10.0.0.2";
+        assert_eq!(
+            made(&format!("{v4} --icmp-type 8 {ends}")).unwrap(),
+            "10.0.0.1:3 10.0.0.2:2048 / 10.0.0.2:3 10.0.0.1:0"
+        );
+        assert_eq!(made(&format!("{v4} --icmp-type 3 {ends}")), None, "it has no answer");
+        assert_eq!(made(&format!("{v4} --icmp-type 8 -s ::1 -d ::2")), None);
+        assert_eq!(made(&format!("{v4} --icmp-type 8 -r 10.0.0.1 -q 10.0.0.2")), None);
+    }
 }

@@ -58,7 +58,8 @@ fn feasible(request: &Request) -> Result<(), Failure> {
             return Err(Failure::usage(&[text.as_bytes()]));
         }
     }
-    if given.has(Opt::Zero) && compares(request) {
+    // The other tables have no counters to zero; the option is passed over there.
+    if given.has(Opt::Zero) && request.table == Table::Conntrack && compares(request) {
         return Err(Failure::usage(&[b"Can't use -z with filtering parameters"]));
     }
     Ok(())
