@@ -62,7 +62,7 @@ pub struct Mixture {
 /// What a mixture leaves out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Without {
-    /// Protocols whose key the original's protocol loses: many flows become one.
+    /// Protocols whose key the replication protocol loses.
     pub lost_keys: bool,
 }
 

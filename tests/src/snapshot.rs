@@ -15,7 +15,7 @@ pub struct Ignore {
     /// The original direction's verification tag of SCTP, of which the original overwrites an
     /// octet with the flags of TCP.
     pub sctp_tag: bool,
-    /// Flows whose key the original's protocol loses: UDP-Lite and GRE.
+    /// Flows whose key the protocol loses: UDP-Lite and GRE.
     pub lost_keys: bool,
     /// Sequence adjustment.
     pub seq_adjust: bool,

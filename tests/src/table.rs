@@ -9,16 +9,16 @@ pub type Lines = BTreeSet<String>;
 /// What two daemons may print differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Masks {
-    /// The protocol of the original carries neither the ports of UDP-Lite nor the keys of GRE.
+    /// The protocol carries neither the ports of UDP-Lite nor the keys of GRE.
     pub lost_keys: bool,
     /// A mark of zero may be known or not.
     pub zero_mark: bool,
 }
 
 impl Masks {
-    /// With the original on either side.
-    pub const ORIGINAL: Self = Self { lost_keys: true, zero_mark: false };
-    /// Between two of ours.
+    /// What the protocol does not carry.
+    pub const PROTOCOL: Self = Self { lost_keys: true, zero_mark: false };
+    /// Nothing.
     pub const NONE: Self = Self { lost_keys: false, zero_mark: false };
 }
 
@@ -126,7 +126,7 @@ mod tests {
     fn only_masked_keys_are_dropped() {
         let full = "gre      47 src=1.1.1.1 dst=2.2.2.2 srckey=0xa dstkey=0xb [active since 1s]\n";
         let lost = "gre      47 src=1.1.1.1 dst=2.2.2.2 srckey=0x0 dstkey=0x0 [active since 1s]\n";
-        assert_eq!(cache_lines(full, Masks::ORIGINAL), cache_lines(lost, Masks::ORIGINAL));
+        assert_eq!(cache_lines(full, Masks::PROTOCOL), cache_lines(lost, Masks::PROTOCOL));
         let difference = difference(
             ("full", &cache_lines(full, Masks::NONE)),
             ("lost", &cache_lines(lost, Masks::NONE)),
