@@ -303,8 +303,8 @@ impl Pair {
                 let (_, (to, octets)) = self.wire.pop_first().unwrap();
                 self.sessions[to].handle_datagram(self.now, &octets, &mut self.nodes[to]);
             }
-            for n in 0..2 {
-                if timeouts[n].is_some_and(|at| at <= self.now) {
+            for (n, timeout) in timeouts.into_iter().enumerate() {
+                if timeout.is_some_and(|at| at <= self.now) {
                     self.sessions[n].handle_timeout(self.now);
                 }
                 self.send(n);
