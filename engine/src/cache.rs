@@ -103,7 +103,8 @@ pub struct Meta {
 /// The flows of one shard.
 #[derive(Debug)]
 pub struct Cache {
-    pub(crate) table: Tracked<Entry, 12>,
+    // Chunks of 2.5 MiB, so that they are in large pages.
+    pub(crate) table: Tracked<Entry, 15>,
     pub(crate) extras: Extras,
     pub(crate) index: Index,
     pub(crate) silent: Bitmap,

@@ -16,6 +16,7 @@ mod fd;
 mod intake;
 mod interface;
 mod interrupt;
+mod large_pages;
 mod map;
 mod netlink;
 pub mod process;
@@ -34,6 +35,7 @@ pub use fd::Fd;
 pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
 pub use interface::{Interface, watch_interfaces};
 pub use interrupt::{Interrupts, Woken, die_of_broken_pipes};
+pub use large_pages::LargePages;
 pub use netlink::{ACK_CHARGE_BYTES, DUMP_BYTES, Received, RequestSocket};
 pub use ring::{
     Completion, Datagrams, Group, Lease, Outcome, Ring, RingConfig, SendBuffer, SendBytes,

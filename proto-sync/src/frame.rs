@@ -200,6 +200,9 @@ impl<'a> Messages<'a> {
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<RawMessage<'a>, FrameError>;
 
+    // Inlined so that the message stays in registers: read back from memory it would have to wait
+    // for the stores of the message before, which miss the cache.
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;

@@ -4,6 +4,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: io::LargePages = io::LargePages;
+
 fn main() -> ExitCode {
     conntrackd::program::run(std::env::args_os(), conntrackd::engine_run::ThisEngine)
 }

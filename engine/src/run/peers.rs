@@ -10,7 +10,7 @@ use crate::link::LinkSet;
 use crate::snapshot::{LinkStatus, LinkTransport};
 
 /// Buffers for what arrives, all links together: each holds what the kernel merged.
-const BUFFERS: u16 = 64;
+const BUFFERS: u16 = 16;
 
 /// All channels, in the order of the configuration.
 pub(super) struct Peers {
