@@ -150,8 +150,6 @@ fn dialogue(c: &mut Criterion) {
             start.elapsed()
         });
     });
-    drop(exchange);
-
     let mut sender = session(now);
     let mut host = Peer::new();
     group.bench_function("send", |bencher| {

@@ -1,6 +1,8 @@
 //! The recorded scenarios, and small things that several test programs need.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod node;
+
 use std::sync::OnceLock;
 
 use serde_json::Value;

@@ -1,0 +1,354 @@
+//! Bounds and promises of a session, each by itself.
+#![allow(clippy::unwrap_used, reason = "a failed assumption is a failed test")]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use proto_ctnl::{Flow, Present};
+use proto_sync::{
+    EncodeOptions, ExpectPayload, FlowPayload, Host, Kind, Messages, Mode, Next, Reassembler,
+    ResendEntry, Session, SessionConfig, SessionEvent, Token, datagram_max, encode_flow, flag,
+};
+
+/// Objects that are one mark, 16 octets on the wire.
+#[derive(Default)]
+struct Owner {
+    queue: VecDeque<u32>,
+    received: Vec<u32>,
+    acked: Vec<u32>,
+    nacked: Vec<u32>,
+    evicted: Vec<u32>,
+    oversize: u32,
+}
+
+impl Owner {
+    fn with(count: u32) -> Self {
+        Self { queue: (0..count).collect(), ..Self::default() }
+    }
+}
+
+impl Host for Owner {
+    fn flow(&mut self, _: Kind, _: &[u8], payload: &FlowPayload<'_>) {
+        let mut flow = Flow::default();
+        payload.write_to(&mut flow);
+        self.received.push(flow.mark);
+    }
+
+    fn expect(&mut self, _: Kind, _: &[u8], _: &ExpectPayload<'_>) {}
+
+    fn next(&mut self, room: &mut [u8]) -> Next {
+        let Some(&mark) = self.queue.front() else { return Next::Empty };
+        let flow = Flow { present: Present::MARK, mark, ..Flow::default() };
+        let Some(len) = encode_flow(Kind::New, &flow, &EncodeOptions::default(), room) else {
+            return Next::NoRoom;
+        };
+        self.queue.pop_front();
+        Next::Message { len, token: Token { index: mark, ..Token::default() } }
+    }
+
+    fn oversize(&mut self) {
+        self.queue.pop_front();
+        self.oversize += 1;
+    }
+
+    fn acked(&mut self, token: Token) {
+        self.acked.push(token.index);
+    }
+
+    fn nacked(&mut self, token: Token) {
+        self.nacked.push(token.index);
+    }
+
+    fn evicted(&mut self, token: Token) {
+        self.evicted.push(token.index);
+    }
+}
+
+fn session(mode: Mode, in_flight_max: u32, datagrams_per_ms: u32, now: Instant) -> Session {
+    Session::new(&SessionConfig { mode, first_seq: 100, in_flight_max, datagrams_per_ms }, now)
+}
+
+const FTFW: Mode = Mode::Ftfw { ack_window: 300, resend_queue: 1000 };
+
+/// Everything the session has to send now.
+fn drain(session: &mut Session, now: Instant, owner: &mut Owner) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 600];
+    std::iter::from_fn(|| {
+        let len = session.poll_transmit(now, &mut buffer, owner)?;
+        Some(buffer[..len].to_vec())
+    })
+    .collect()
+}
+
+fn control(flags: u8, seq: u32, from: u32, to: u32) -> Vec<u8> {
+    let mut m = vec![0x1a, flags, 0, 16];
+    m.extend([seq, from, to].map(u32::to_be_bytes).concat());
+    m
+}
+
+/// Flags and ranges of the control messages in datagrams.
+fn controls(datagrams: &[Vec<u8>]) -> Vec<(u8, u32, u32)> {
+    let messages = datagrams.iter().flat_map(|octets| Messages::new(octets));
+    let control = messages.map(Result::unwrap).filter(|m| m.message_type == 10);
+    control.map(|m| (m.flags, m.range.0, m.range.1)).collect()
+}
+
+#[test]
+fn a_message_that_fits_no_datagram_is_dropped_and_counted() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::with(5);
+    // 16 octets are the least that a session sends with, and a message has as many.
+    assert_eq!(session.poll_transmit(now, &mut [0; 15], &mut owner), None);
+    assert_eq!((owner.queue.len(), owner.oversize), (5, 0));
+    assert_eq!(session.poll_transmit(now, &mut [0; 16], &mut owner), Some(16));
+    let mut owner = Wide { left: 3, dropped: 0 };
+    assert_eq!(session.poll_transmit(now, &mut [0; 100], &mut owner), None);
+    assert_eq!((owner.left, owner.dropped), (0, 3));
+    assert_eq!(session.counters().send_oversize, 3);
+}
+
+/// Has messages that never fit.
+struct Wide {
+    left: u32,
+    dropped: u32,
+}
+
+impl Host for Wide {
+    fn flow(&mut self, _: Kind, _: &[u8], _: &FlowPayload<'_>) {}
+
+    fn expect(&mut self, _: Kind, _: &[u8], _: &ExpectPayload<'_>) {}
+
+    fn next(&mut self, _: &mut [u8]) -> Next {
+        if self.left == 0 { Next::Empty } else { Next::NoRoom }
+    }
+
+    fn oversize(&mut self) {
+        self.left -= 1;
+        self.dropped += 1;
+    }
+
+    fn acked(&mut self, _: Token) {}
+
+    fn nacked(&mut self, _: Token) {}
+
+    fn evicted(&mut self, _: Token) {}
+}
+
+#[test]
+fn state_in_flight_is_bounded_until_the_peer_speaks_or_time_passes() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 10, 0, now);
+    let mut owner = Owner::with(100);
+    drain(&mut session, now, &mut owner);
+    assert_eq!(session.resend_depth(), (10, 10));
+    // An acknowledgement lets as many follow.
+    session.handle_datagram(now, &control(flag::ACK, 7, 100, 103), &mut owner);
+    assert_eq!(owner.acked, [0, 1, 2, 3]);
+    drain(&mut session, now, &mut owner);
+    assert_eq!((session.resend_depth().0, owner.queue.len()), (10, 86));
+    // And so do 100 ms, a window each.
+    let deadline = session.poll_timeout().unwrap();
+    assert_eq!(deadline, now + Duration::from_millis(100));
+    for n in 1..=3 {
+        let at = now + Duration::from_millis(100 * n);
+        session.handle_timeout(at);
+        drain(&mut session, at, &mut owner);
+        assert_eq!((session.resend_depth().0, session.counters().reliefs), (10 + 10 * n as u32, n));
+        assert_eq!(session.poll_timeout(), Some(at + Duration::from_millis(100)));
+    }
+}
+
+#[test]
+fn datagrams_are_paced() {
+    let now = Instant::now();
+    let mut session = session(Mode::Notrack, 0, 5, now);
+    let mut owner = Owner::with(100_000);
+    let mut at = now;
+    let mut sent = 0;
+    while at < now + Duration::from_millis(100) {
+        sent += drain(&mut session, at, &mut owner).len();
+        at = session.poll_timeout().unwrap();
+    }
+    assert!((500..=525).contains(&sent), "{sent}");
+    assert!(!owner.queue.is_empty());
+}
+
+#[test]
+fn a_keepalive_comes_after_a_second_of_silence_and_not_before() {
+    let now = Instant::now();
+    for mode in [Mode::Notrack, FTFW] {
+        let mut session = session(mode, 0, 0, now);
+        let mut owner = Owner::default();
+        let early = now + Duration::from_millis(999);
+        session.handle_timeout(early);
+        assert_eq!(drain(&mut session, early, &mut owner).len(), 0);
+        let due = session.poll_timeout().unwrap();
+        assert_eq!(due, now + Duration::from_secs(1));
+        session.handle_timeout(due);
+        let sent = controls(&drain(&mut session, due, &mut owner));
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].0 & flag::ALIVE, flag::ALIVE);
+        assert_eq!(session.poll_timeout(), Some(due + Duration::from_secs(1)));
+    }
+    let mut alarm = session(Mode::Alarm, 0, 0, now);
+    alarm.request_resync();
+    assert_eq!(alarm.poll_timeout(), None);
+    assert_eq!(drain(&mut alarm, now, &mut Owner::default()).len(), 0);
+}
+
+#[test]
+fn repeated_control_messages_have_the_flags_of_now() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::default();
+    session.request_resync();
+    let first = controls(&drain(&mut session, now, &mut owner));
+    assert_eq!(first, [(flag::RESYNC | flag::HELLO, 0, 0)]);
+    let entries: Vec<_> = session.resend_queue().collect();
+    assert_eq!(entries, [ResendEntry::Control { seq: 100, flags: flag::RESYNC | flag::HELLO }]);
+    // The peer knows us, and lacks the request.
+    session.handle_datagram(now, &control(flag::NACK | flag::HELLO_BACK, 7, 100, 100), &mut owner);
+    assert!(session.is_greeted());
+    assert_eq!(controls(&drain(&mut session, now, &mut owner)), [(flag::RESYNC, 0, 0)]);
+}
+
+#[test]
+fn a_restarted_peer_gets_what_it_did_not_acknowledge() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::with(4);
+    session.handle_datagram(now, &control(flag::RESYNC, 500, 0, 0), &mut owner);
+    assert_eq!(session.poll_event(), Some(SessionEvent::PeerWantsResync));
+    drain(&mut session, now, &mut owner);
+    session.handle_datagram(now, &control(flag::ACK, 501, 100, 101), &mut owner);
+    assert_eq!(owner.acked, [0, 1]);
+    session.handle_datagram(now, &[0x1a, 0x30, 0, 8, 0, 0, 0, 9], &mut owner);
+    assert_eq!(owner.nacked, [2, 3]);
+    assert_eq!(session.poll_event(), Some(SessionEvent::PeerRestarted));
+    assert_eq!(session.poll_event(), None);
+    assert_eq!(session.last_received(), Some(9));
+}
+
+#[test]
+fn what_is_acknowledged_around_is_sent_again_after_a_while() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::with(4);
+    drain(&mut session, now, &mut owner);
+    // The first two were lost before the peer knew our numbers: it begins with the third.
+    session.handle_datagram(now, &control(flag::ACK, 1, 102, 103), &mut owner);
+    assert!(owner.nacked.is_empty());
+    let later = now + Duration::from_millis(3100);
+    session.handle_datagram(later, &control(flag::ACK, 2, 104, 104), &mut owner);
+    assert_eq!(owner.nacked, [0, 1]);
+    assert_eq!(session.resend_depth().0, 0);
+}
+
+#[test]
+fn a_late_copy_of_a_hello_changes_nothing() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::default();
+    let hello = [0x1a, 0x30, 0, 8, 0, 0, 0, 100];
+    session.handle_datagram(now, &hello, &mut owner);
+    while session.poll_event().is_some() {}
+    for seq in 101..=105 {
+        session.handle_datagram(now, &[0x1a, 0x10, 0, 8, 0, 0, 0, seq], &mut owner);
+    }
+    drain(&mut session, now, &mut owner);
+    assert!(!session.handle_datagram(now, &hello, &mut owner));
+    session.handle_datagram(now, &[0x1a, 0x10, 0, 8, 0, 0, 0, 106], &mut owner);
+    assert_eq!(session.poll_event(), None);
+    let (counters, last) = (session.counters(), session.last_received());
+    assert_eq!((counters.late_hellos, counters.before, counters.lost, last), (1, 1, 0, Some(106)));
+    // The next acknowledgement has no hole.
+    let tick = session.poll_timeout().unwrap();
+    session.handle_timeout(tick);
+    assert_eq!(controls(&drain(&mut session, tick, &mut owner))[0], (0x68, 100, 106));
+}
+
+#[test]
+fn a_window_of_one_does_not_acknowledge_acknowledgements() {
+    let now = Instant::now();
+    let mut session = session(Mode::Ftfw { ack_window: 1, resend_queue: 10 }, 0, 0, now);
+    let mut owner = Owner::default();
+    session.handle_datagram(now, &[0x10, 0, 0, 8, 0, 0, 0, 1], &mut owner);
+    assert_eq!(controls(&drain(&mut session, now, &mut owner)), [(0x28, 1, 1)]);
+    session.handle_datagram(now, &control(flag::ACK, 2, 100, 100), &mut owner);
+    assert_eq!(drain(&mut session, now, &mut owner).len(), 0);
+    // A gap does not stop it: state is acknowledged at once as before.
+    session.handle_datagram(now, &[0x10, 0, 0, 8, 0, 0, 0, 5], &mut owner);
+    let sent = controls(&drain(&mut session, now, &mut owner));
+    assert_eq!(sent, [(0x28, 2, 2), (0x24, 3, 4), (0x28, 5, 5)]);
+}
+
+#[test]
+fn a_peer_whose_numbers_were_lost_is_followed_again() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::default();
+    session.handle_datagram(now, &[0x1a, 0x10, 0, 8, 0, 0, 0, 10], &mut owner);
+    // A number from nowhere: a late datagram of another life.
+    session.handle_datagram(now, &[0x1a, 0x10, 0, 8, 0, 9, 0, 0], &mut owner);
+    assert_eq!(session.last_received(), Some(0x9_0000));
+    for n in 1..=3u8 {
+        let at = now + Duration::from_secs(n.into());
+        assert!(!session.handle_datagram(at, &[0x1a, 0x10, 0, 8, 0, 0, 0, 10 + n], &mut owner));
+    }
+    let at = now + Duration::from_secs(4);
+    assert!(session.handle_datagram(at, &[0x1a, 0x10, 0, 8, 0, 0, 0, 14], &mut owner));
+    assert_eq!((session.last_received(), session.counters().renumbered), (Some(14), 1));
+    // What was dropped meanwhile is asked for.
+    let sent = controls(&drain(&mut session, at, &mut owner));
+    assert!(sent.contains(&(flag::NACK | flag::HELLO, 11, 13)), "{sent:?}");
+}
+
+#[test]
+fn a_peer_that_lost_our_numbers_is_overtaken() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::with(3);
+    drain(&mut session, now, &mut owner);
+    session.handle_datagram(now, &control(flag::ACK | flag::HELLO_BACK, 1, 100, 100), &mut owner);
+    // It claims to lack 103 to 110, which were never sent: so it has 111, of a former life.
+    session.handle_datagram(now, &control(flag::NACK, 2, 103, 110), &mut owner);
+    assert_eq!((session.next_seq(), session.counters().renumbered), (112, 1));
+    assert_eq!(owner.nacked, [1, 2]);
+}
+
+#[test]
+fn a_stream_is_followed_across_any_cut() {
+    let now = Instant::now();
+    let mut sender = session(Mode::Notrack, 0, 0, now);
+    let mut owner = Owner::with(500);
+    let stream = drain(&mut sender, now, &mut owner).concat();
+    for cut in [1, 7, 16, 100, stream.len()] {
+        let mut receiver = session(Mode::Notrack, 0, 0, now);
+        let mut reassembler = Reassembler::new();
+        let mut owner = Owner::default();
+        for part in stream.chunks(cut) {
+            receiver.handle_stream(now, &mut reassembler, part, &mut owner).unwrap();
+        }
+        assert!(owner.received.iter().copied().eq(0..500));
+        assert_eq!(receiver.counters().lost, 0);
+        let broken =
+            receiver.handle_stream(now, &mut reassembler, &[0x10, 0, 0, 4, 0, 0, 0, 0], &mut owner);
+        assert!(broken.is_err());
+        assert_eq!(receiver.counters().bad_size, 1);
+    }
+}
+
+#[test]
+fn datagrams_are_filled_to_the_last_octet_that_the_original_fills() {
+    // 15 messages of 92 octets at an MTU of 1500, 19 of 76, and 7 of 76 at an MTU of 600.
+    for (mtu, message, count) in [(1500, 92, 15), (1500, 76, 19), (600, 76, 7)] {
+        assert_eq!(datagram_max(mtu, false, false) / message, count);
+    }
+    let now = Instant::now();
+    let mut session = session(Mode::Notrack, 0, 0, now);
+    let mut owner = Owner::with(1000);
+    let mut buffer = vec![0; datagram_max(1500, false, false)];
+    let len = session.poll_transmit(now, &mut buffer, &mut owner).unwrap();
+    assert_eq!(len, buffer.len() / 16 * 16);
+}
