@@ -19,6 +19,8 @@ const AUDIT_FIRST: Duration = Duration::from_secs(5);
 pub(crate) struct Audit {
     /// Buckets of the kernel's hash table.
     buckets: u64,
+    /// Whether shards can look at flows without asking.
+    look: bool,
     pub(crate) due: Option<Instant>,
     /// Shards whose count is missing.
     open: usize,
@@ -27,8 +29,8 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    pub(crate) const fn new(buckets: u64) -> Self {
-        Self { buckets, due: None, open: 0, flows: 0, silent: 0 }
+    pub(crate) const fn new(buckets: u64, look: bool) -> Self {
+        Self { buckets, look, due: None, open: 0, flows: 0, silent: 0 }
     }
 
     /// The table was read: there may be silent flows now.
@@ -54,7 +56,7 @@ impl Audit {
         if self.open > 0 {
             return None;
         }
-        let method = audit_method(self.silent, self.flows, self.buckets);
+        let method = audit_method(self.silent, self.flows, self.buckets, self.look);
         if method == AuditMethod::None {
             self.due = None;
         }
@@ -69,7 +71,7 @@ mod tests {
     #[test]
     fn costs_nothing_once_no_flow_is_silent() {
         let t0 = Instant::now();
-        let mut audit = Audit::new(1);
+        let mut audit = Audit::new(1, false);
         assert!(!audit.is_due(t0 + AUDIT_PERIOD));
         audit.table_was_read(t0);
         let t1 = t0 + AUDIT_FIRST;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use proto_ctnl::bpf::LookupRecord;
 use proto_ctnl::render::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cache_xml};
 
 use crate::cache::FlowIndex;
@@ -148,6 +149,21 @@ impl Shard {
     /// The next batch of requests for the kernel, written to the start of `buf`.
     pub fn poll_kernel(&mut self, now: Instant, buf: &mut [u8]) -> Option<Send> {
         self.kernel.poll_send(now, &mut self.caches, buf)
+    }
+
+    /// The silent flows that are to be looked at now; gives how many.
+    pub fn poll_look(&mut self, now: Instant, records: &mut [LookupRecord]) -> usize {
+        self.kernel.poll_look(now, &self.caches, records)
+    }
+
+    /// What looking at them showed.
+    pub fn on_looked(&mut self, now: Instant, records: &[LookupRecord]) {
+        self.kernel.on_looked(now, &mut self.caches, records);
+    }
+
+    /// Flows can not be looked at any more, only asked for.
+    pub fn cannot_look(&mut self) {
+        self.kernel.allow_look(false);
     }
 
     /// A datagram that answers requests.

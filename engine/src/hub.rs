@@ -88,6 +88,8 @@ pub struct HubParts {
     pub overrun_resync: Option<Duration>,
     /// Buckets of the kernel's hash table.
     pub buckets: u64,
+    /// Whether shards can look at silent flows without asking for each.
+    pub look: bool,
     /// Whether received flows go straight into the kernel.
     pub inject: bool,
     /// Whether the peer acknowledges what it gets.
@@ -115,7 +117,7 @@ impl Hub {
             commands: Commands::new(count),
             plan,
             readers: Vec::new(),
-            audit: Audit::new(parts.buckets),
+            audit: Audit::new(parts.buckets, parts.look),
             populated: false,
             acknowledged: parts.acknowledged,
             resend_at: None,

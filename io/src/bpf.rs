@@ -1,18 +1,21 @@
 //! The system call `bpf(2)`: maps, programs, and no more than the event intake needs.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use proto_ctnl::bpf::Insn;
+use proto_ctnl::bpf::{Insn, LookupRecord};
 
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
+const PROG_RUN: libc::c_long = 10;
 
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const MAP_TYPE_RINGBUF: u32 = 27;
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+const PROG_TYPE_XDP: u32 = 6;
 const F_MMAPABLE: u32 = 0x400;
 
 /// The part of `union bpf_attr` that creates a map.
@@ -47,6 +50,19 @@ struct LoadProgram {
     log_level: u32,
     log_size: u32,
     log: u64,
+}
+
+/// The part of `union bpf_attr` that runs a program once on given octets.
+#[repr(C)]
+struct RunProgram {
+    program_fd: u32,
+    result: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
 }
 
 /// # Safety
@@ -109,10 +125,19 @@ pub(crate) fn create_outer(rings: &[OwnedFd]) -> io::Result<OwnedFd> {
 
 /// A loaded socket filter. `log` collects what the verifier says; empty for silence.
 pub(crate) fn load_socket_filter(program: &[Insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+    load(PROG_TYPE_SOCKET_FILTER, program, c"MIT OR Apache-2.0", log)
+}
+
+/// A loaded program on packets. The kernel's functions for flows may be called only by programs
+/// that are offered under the GPL as well, which the licence of this one permits.
+pub(crate) fn load_xdp(program: &[Insn]) -> io::Result<OwnedFd> {
+    load(PROG_TYPE_XDP, program, c"Dual MIT/GPL", &mut [])
+}
+
+fn load(kind: u32, program: &[Insn], licence: &CStr, log: &mut [u8]) -> io::Result<OwnedFd> {
     let code: Vec<u64> = program.iter().map(|insn| insn.to_u64()).collect();
-    let licence = c"MIT OR Apache-2.0";
     let load = LoadProgram {
-        kind: PROG_TYPE_SOCKET_FILTER,
+        kind,
         instructions: code.len() as u32,
         code: code.as_ptr() as u64,
         licence: licence.as_ptr() as u64,
@@ -123,6 +148,26 @@ pub(crate) fn load_socket_filter(program: &[Insn], log: &mut [u8]) -> io::Result
     // SAFETY: the addresses are those of a vector, a string and a slice that live through the
     // call, with their lengths; the descriptor it returns is new and ours.
     unsafe { bpf(PROG_LOAD, &load).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// Runs a program on packets once, with `records` as the packet, and takes back what it made of
+/// them.
+pub(crate) fn run_xdp(program: BorrowedFd<'_>, records: &mut [LookupRecord]) -> io::Result<()> {
+    let size = size_of_val(records) as u32;
+    let records = records.as_mut_ptr() as u64;
+    let run = RunProgram {
+        program_fd: raw(program),
+        result: 0,
+        size_in: size,
+        size_out: size,
+        data_in: records,
+        data_out: records,
+        repeat: 1,
+        duration: 0,
+    };
+    // SAFETY: the kernel reads `size` octets of the records before it runs the program and writes
+    // as many after; the slice is borrowed for that long, and its type has no invalid values.
+    unsafe { bpf(PROG_RUN, &run).map(|_| ()) }
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {

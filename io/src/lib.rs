@@ -17,6 +17,7 @@ mod intake;
 mod interface;
 mod interrupt;
 mod large_pages;
+mod lookup;
 mod map;
 mod netlink;
 pub mod process;
@@ -36,6 +37,7 @@ pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, p
 pub use interface::{Interface, watch_interfaces};
 pub use interrupt::{Interrupts, Woken, die_of_broken_pipes};
 pub use large_pages::LargePages;
+pub use lookup::FlowLookup;
 pub use netlink::{ACK_CHARGE_BYTES, DUMP_BYTES, Received, RequestSocket};
 pub use ring::{
     Completion, Datagrams, Group, Lease, Outcome, Ring, RingConfig, SendBuffer, SendBytes,

@@ -10,7 +10,7 @@ use shardtrack_tests::snapshot::{Ignore, Snapshot, expectations};
 use crate::driver::{Driver, as_told_by_peer, expects_as_told_by_peer};
 
 /// Labels need a rule that uses them, translation a chain that translates.
-const RULES: &str = "table inet t { chain c { type filter hook prerouting priority 0; \
+pub(crate) const RULES: &str = "table inet t { chain c { type filter hook prerouting priority 0; \
      ct label set 1 accept; }\n\
      chain n { type nat hook postrouting priority 100; }\n}\n";
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use engine::cache::{Cache, CacheConfig, Role};
 use engine::caches::Caches;
 use engine::expects::Expects;
-use engine::kernel::{KernelConfig, KernelEvent, KernelSide, Lane, Ports};
-use io::RequestSocket;
+use engine::kernel::{KernelConfig, KernelEvent, KernelSide, LOOK_BURST, Lane, Ports};
+use io::{FlowLookup, RequestSocket};
+use proto_ctnl::bpf::LookupRecord;
 use proto_ctnl::{DumpFilter, Encoder, Expect, Flow, FlowRef, Messages};
 use proto_sync::{EncodeOptions, ExpectPayload, FlowPayload, Kind};
 use shardtrack_tests::kernel::Kernel;
@@ -19,7 +20,10 @@ pub(crate) struct Driver {
     pub(crate) side: KernelSide,
     pub(crate) caches: Caches,
     pub(crate) ports: Ports,
+    /// Flows looked at.
+    pub(crate) looked: usize,
     sockets: [RequestSocket; 3],
+    lookup: Option<FlowLookup>,
     buffer: Vec<u8>,
 }
 
@@ -28,7 +32,7 @@ impl Driver {
         ns.enter(|| Self::here(config))
     }
 
-    fn here(config: KernelConfig) -> Self {
+    pub(crate) fn here(config: KernelConfig) -> Self {
         let sockets = Lane::ALL.map(|_| {
             let socket = RequestSocket::open(1 << 20, 1 << 18).unwrap();
             socket.set_receive_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -49,9 +53,30 @@ impl Driver {
                 expects_external: expects(),
             },
             ports,
+            looked: 0,
             sockets,
+            lookup: None,
             buffer: vec![0; 64 << 10],
         }
+    }
+
+    /// From now on flows are looked at; the calling thread must be in their namespace.
+    pub(crate) fn look_with(&mut self, lookup: FlowLookup) {
+        self.lookup = Some(lookup);
+        self.side.allow_look(true);
+    }
+
+    /// Looks at what is due; gives at how many.
+    fn look(&mut self, now: Instant) -> usize {
+        let Some(lookup) = &self.lookup else { return 0 };
+        let mut records = [LookupRecord::empty(); LOOK_BURST];
+        let named = self.side.poll_look(now, &self.caches, &mut records);
+        if named > 0 {
+            lookup.look(&mut records[..named]).unwrap();
+            self.side.on_looked(now, &mut self.caches, &records[..named]);
+            self.looked += named;
+        }
+        named
     }
 
     /// Works until nothing is left to be done; waits for what is due later if `patient`.
@@ -59,6 +84,7 @@ impl Driver {
         let mut events = Vec::new();
         loop {
             let mut now = Instant::now();
+            self.look(now);
             while let Some(send) = self.side.poll_send(now, &mut self.caches, &mut self.buffer) {
                 let socket = &self.sockets[send.lane as usize];
                 socket.send(&self.buffer[..send.len]).unwrap();

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use engine::kernel::{KernelConfig, KernelEvent, Pass};
+use engine::kernel::{DumpPurpose, KernelConfig, KernelEvent, Pass};
+use io::FlowLookup;
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::{TableSize, alone};
@@ -54,6 +55,54 @@ fn a_commit_is_as_fast_as_inserting() {
             ratio(|spent| spent.processor),
         );
     }
+}
+
+#[test]
+#[ignore = "measures; run it optimised and alone"]
+fn what_silent_flows_cost() {
+    need_root!();
+    let _alone = alone();
+    let ns = Netns::new("cost");
+    let mut kernel = Kernel::of(&ns);
+    ns.sysctl("net/netfilter/nf_conntrack_events", 0);
+    let flows = plain(0, 200_000);
+    kernel.create(&flows);
+    ns.enter(|| {
+        let config = KernelConfig { audit_period: Duration::ZERO, ..KernelConfig::default() };
+        let mut driver = Driver::here(config);
+        let each = |what: &str, spent: Spent| {
+            let processor = spent.processor.as_secs_f64() * 1e6 / flows.len() as f64;
+            println!(
+                "{what}: {processor:.2} us per flow, {:.2} % of a core per million in 52 s",
+                processor / 52.0 * 100.0
+            );
+        };
+        assert!(driver.side.begin_dump(DumpPurpose::Start, &mut driver.caches));
+        driver.dump();
+        each("classified", timed(|| drop(driver.run(true))));
+        for _ in 0..3 {
+            let asked = timed(|| {
+                assert!(driver.side.start_audit(Instant::now(), &driver.caches));
+                driver.run(true);
+            });
+            each("asked", asked);
+            let dumped = timed(|| {
+                assert!(driver.side.begin_dump(DumpPurpose::Reconcile, &mut driver.caches));
+                driver.dump();
+                driver.run(true);
+            });
+            each("dumped", dumped);
+        }
+        let Ok(lookup) = FlowLookup::open() else { return };
+        driver.look_with(lookup);
+        for _ in 0..5 {
+            let looked = timed(|| {
+                assert!(driver.side.start_audit(Instant::now(), &driver.caches));
+                driver.run(true);
+            });
+            each("looked at", looked);
+        }
+    });
 }
 
 /// Time that passed, and time that this process had a core.

@@ -3,15 +3,17 @@
 use engine::cache::Change;
 use engine::config::{Filter, Policy};
 use engine::filter::FlowFilter;
-use engine::kernel::{DumpPurpose, KernelConfig, KernelEvent};
-use io::RequestSocket;
+use engine::kernel::{AuditReport, DumpPurpose, KernelConfig, KernelEvent};
+use io::{FlowLookup, RequestSocket};
 use proto_ctnl::{Content, Messages};
-use shardtrack_tests::flows::{marked, plain};
+use shardtrack_tests::flows::{Without, marked, mixture, plain};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
 use shardtrack_tests::netns::Netns;
+use shardtrack_tests::privilege::skip;
 use std::time::{Duration, Instant};
 
+use crate::commit::RULES;
 use crate::driver::Driver;
 
 const EVENTS: &str = "net/netfilter/nf_conntrack_events";
@@ -93,6 +95,59 @@ fn silent_flows_are_found_out_and_looked_after() {
     assert_eq!(events.iter().find_map(checked), Some(10), "only the new ones are asked");
     assert_eq!(driver.caches.internal.silent_len(), 460);
     driver.caches.internal.verify();
+}
+
+#[test]
+fn silent_flows_are_looked_at_without_asking() {
+    need_root!();
+    let ns = Netns::new("look");
+    ns.nft(RULES);
+    let mut kernel = Kernel::of(&ns);
+    ns.sysctl(EVENTS, 0);
+    let made = mixture(2000, Without { lost_keys: false });
+    kernel.create(&made.flows);
+    let plain = plain(100_000, 1000);
+    kernel.create(&plain);
+    ns.enter(|| {
+        let lookup = match FlowLookup::open() {
+            Ok(lookup) => lookup,
+            Err(error) => {
+                skip("table::silent_flows_are_looked_at_without_asking", &error.to_string());
+                return;
+            }
+        };
+        let config =
+            KernelConfig { audit_period: Duration::from_millis(300), ..KernelConfig::default() };
+        let mut driver = Driver::here(config);
+        driver.look_with(lookup);
+        assert!(driver.side.begin_dump(DumpPurpose::Start, &mut driver.caches));
+        driver.dump();
+        driver.run(true);
+        let all = u64::from(driver.caches.internal.silent_len());
+        assert!(all >= 3000);
+
+        let begin = Instant::now();
+        assert!(driver.side.start_audit(begin, &driver.caches));
+        let events = driver.run(true);
+        let Some(KernelEvent::AuditDone(report)) = events.last() else { panic!("{events:?}") };
+        let same = AuditReport { checked: all, ..AuditReport::default() };
+        assert_eq!(*report, same, "what did not change does not seem to have");
+        assert!(driver.looked > 1500, "{} looked at", driver.looked);
+        let asked = driver.side.counters().requests - all;
+        assert!(asked < all / 2, "{asked} of {all} asked for");
+
+        kernel.delete_at(&plain[..300], 0);
+        let changed: Vec<_> = plain[300..500].iter().map(|flow| marked(flow, 7)).collect();
+        kernel.update_at(&changed, 0);
+        let other: Vec<_> = made.flows.iter().filter(|flow| !flow.is_related()).collect();
+        let changed: Vec<_> = other.iter().map(|flow| marked(flow, 0x77)).collect();
+        kernel.update_at(&changed, 0);
+        assert!(driver.side.start_audit(Instant::now(), &driver.caches));
+        let events = driver.run(true);
+        let Some(KernelEvent::AuditDone(report)) = events.last() else { panic!("{events:?}") };
+        assert_eq!((report.vanished, report.changed), (300, 200 + changed.len() as u64));
+        driver.caches.internal.verify();
+    });
 }
 
 #[test]

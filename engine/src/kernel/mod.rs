@@ -20,6 +20,7 @@ mod commit;
 pub mod errno;
 mod flush;
 mod inject;
+mod look;
 mod origin;
 mod plan;
 mod report;
@@ -42,6 +43,7 @@ use crate::filter::FlowFilter;
 
 pub use commit::Pass;
 pub use inject::{InjectKind, QueueFull};
+pub use look::LOOK_BURST;
 pub use origin::{Effect, Lane, Origin, Ports};
 pub use report::{
     AuditReport, CommitReport, Failure, FlushReport, KernelCounters, KernelEvent, Object,
@@ -81,6 +83,8 @@ pub struct KernelConfig {
     pub patience: Duration,
     /// Time over which a pass over silent flows is spread.
     pub audit_period: Duration,
+    /// Whether the owner can look at flows, see [`KernelSide::poll_look`].
+    pub look: bool,
 }
 
 impl Default for KernelConfig {
@@ -94,7 +98,8 @@ impl Default for KernelConfig {
             inject_queue_max: 8192,
             filter: FlowFilter::default(),
             patience: Duration::from_secs(2),
-            audit_period: Duration::from_secs(52),
+            audit_period: Duration::from_secs(50),
+            look: false,
         }
     }
 }
@@ -122,6 +127,10 @@ pub struct KernelSide {
     flush: Option<FlushRun>,
     dump: Option<DumpRun>,
     sweep: Option<Sweep>,
+    /// Another audit is to follow the one under way.
+    audit_again: bool,
+    /// Audits begun.
+    audits: u32,
     events: Events,
     counters: KernelCounters,
     /// There is work that neither an answer nor a deadline announces.
@@ -145,6 +154,8 @@ impl KernelSide {
             flush: None,
             dump: None,
             sweep: None,
+            audit_again: false,
+            audits: 0,
             events: Events::new(),
             counters: KernelCounters::default(),
             busy: false,
@@ -249,12 +260,17 @@ impl KernelSide {
             self.counters.strays += 1;
             return;
         }
-        slot.answer = Some(0);
+        let Object::Flow(wanted) = &slot.object else { return };
         if slot.job == plan::Job::Audit {
-            self.on_audited(now, caches, flow);
+            // The kernel looks for answers as well: then it is another flow that it tells.
+            let found = flow.orig() == wanted.orig;
+            slot.answer = Some(if found { 0 } else { errno::ENOENT });
+            if found {
+                self.on_audited(now, caches, flow);
+            }
             return;
         }
-        let Object::Flow(wanted) = &slot.object else { return };
+        slot.answer = Some(0);
         self.stored.clear();
         let same = match flow.write_to(&mut self.stored) {
             Ok(()) => request::update_suffices(&self.stored, wanted),

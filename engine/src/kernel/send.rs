@@ -61,7 +61,7 @@ impl KernelSide {
         }
         let lane = self.batch.lane();
         let Some(lane) = lane else {
-            self.announce_results();
+            self.announce_results(now, caches);
             return None;
         };
         encoder.ack_last();
@@ -71,7 +71,7 @@ impl KernelSide {
         if lane == Lane::Audit
             && let Some(sweep) = &mut self.sweep
         {
-            sweep.sent(now);
+            sweep.advance_asked(now);
         }
         Some(Send { lane, len: encoder.len() })
     }
@@ -117,7 +117,7 @@ impl KernelSide {
         for slot in redo.into_iter().rev() {
             self.redo.push_front(slot);
         }
-        self.announce_results();
+        self.announce_results(now, caches);
     }
 
     /// Decides what follows for one object of a batch.
@@ -236,10 +236,10 @@ impl KernelSide {
     }
 
     /// Tells what is finished.
-    pub(super) fn announce_results(&mut self) {
+    fn announce_results(&mut self, now: Instant, caches: &Caches) {
         self.announce_commit();
         self.announce_flush();
-        self.announce_sweep();
+        self.announce_sweep(now, caches);
     }
 }
 

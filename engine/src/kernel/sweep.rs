@@ -10,23 +10,26 @@
 //! carries our port id, shows that the flow is not silent; what stays is. It costs 1 µs for a
 //! silent flow and 4 µs, once, for one that is not, and it also finds what is gone.
 //!
-//! *Audit* reads every silent flow once per period. Asking for one costs 3.8 µs, being shown one
+//! *Audit* reads every silent flow once per period. Where the kernel permits, a program looks at
+//! them, see [`super::look`]: 0.6 µs each. Otherwise asking for one costs 3.8 µs, being shown one
 //! in a dump 2.1 µs, but a dump shows the whole table. An update without content costs 1.0 µs
 //! and would find what is gone, but not what changed.
 
 use std::time::{Duration, Instant};
 
-use proto_ctnl::{FlowRef, Present};
+use proto_ctnl::{FlowRef, Present, Tuple};
 
 use crate::cache::FlowIndex;
 use crate::caches::Caches;
 
-use super::KernelSide;
 use super::batch::{Slot, zone};
 use super::plan::{Job, Next};
 use super::report::{AuditReport, KernelEvent, Object};
 use super::resync::Absorbed;
+use super::{KernelSide, look};
 
+/// Nanoseconds that looking at one entry costs, the few that are asked for included.
+const LOOK_NS: u64 = 1_000;
 /// Nanoseconds that asking for one entry costs, the answer included.
 const GET_NS: u64 = 3_800;
 /// Nanoseconds that one entry of a dump costs.
@@ -45,18 +48,20 @@ const GAP_MIN: Duration = Duration::from_millis(2);
 pub enum AuditMethod {
     /// There are none.
     None,
-    /// Each shard asks for each of its own: [`KernelSide::start_audit`].
+    /// Each shard looks at or asks for each of its own: [`KernelSide::start_audit`].
     Ask,
     /// The table is dumped for [`super::DumpPurpose::Reconcile`].
     Dump,
 }
 
 /// The cheaper way to read `silent` flows out of a table of `flows` in `buckets`, all shards
-/// together. (`flows` of this namespace; the kernel's hash table is that of the machine.)
-pub const fn audit_method(silent: u64, flows: u64, buckets: u64) -> AuditMethod {
+/// together. (`flows` of this namespace; the kernel's hash table is that of the machine.) `look`:
+/// shards can look at flows without asking, see [`KernelSide::allow_look`].
+pub const fn audit_method(silent: u64, flows: u64, buckets: u64, look: bool) -> AuditMethod {
+    let each = if look { LOOK_NS } else { GET_NS };
     if silent == 0 {
         AuditMethod::None
-    } else if silent * GET_NS <= flows * DUMP_NS + buckets * BUCKET_NS {
+    } else if silent * each <= flows * DUMP_NS + buckets * BUCKET_NS {
         AuditMethod::Ask
     } else {
         AuditMethod::Dump
@@ -77,11 +82,14 @@ enum Visit {
 pub(super) struct Sweep {
     job: Job,
     visit: Visit,
+    /// Flows are looked at, and only those of `ask` asked for.
+    pub(super) look: bool,
+    pub(super) ask: Vec<FlowIndex>,
     open: u32,
-    next: Instant,
+    pub(super) next: Instant,
     gap: Duration,
     batch_max: usize,
-    report: AuditReport,
+    pub(super) report: AuditReport,
 }
 
 impl Sweep {
@@ -93,11 +101,19 @@ impl Sweep {
         }
     }
 
-    pub(super) fn sent(&mut self, now: Instant) {
-        self.next = now + self.gap;
+    /// A batch is done. Late ones do not make all others late; nor do they come in a burst.
+    pub(super) fn advance(&mut self, now: Instant) {
+        self.next = (self.next + self.gap).max(now);
     }
 
-    fn next_flow(&mut self, caches: &Caches) -> Option<FlowIndex> {
+    /// A batch of questions was sent.
+    pub(super) fn advance_asked(&mut self, now: Instant) {
+        if !self.look {
+            self.advance(now);
+        }
+    }
+
+    pub(super) fn next_flow(&mut self, caches: &Caches) -> Option<FlowIndex> {
         match &mut self.visit {
             Visit::All(cursor) => {
                 let found = caches.internal.next_silent((*cursor)?);
@@ -117,20 +133,49 @@ impl Sweep {
             }
         }
     }
+
+    /// The next flow that is to be asked for in a batch that has `taken` already.
+    fn next_asked(&mut self, now: Instant, caches: &Caches, taken: usize) -> Option<FlowIndex> {
+        if taken >= self.batch_max {
+            return None;
+        }
+        if self.look {
+            return self.ask.pop();
+        }
+        if now < self.next {
+            return None;
+        }
+        let index = self.next_flow(caches)?;
+        self.report.checked += 1;
+        Some(index)
+    }
+
+    const fn is_done(&self) -> bool {
+        self.due().is_none() && self.open == 0 && self.ask.is_empty()
+    }
 }
 
 impl KernelSide {
-    /// Begins to ask for every silent flow, spread over the configured period. `false`: there is
-    /// none, or another pass is under way.
+    /// Begins to visit every silent flow, spread over the configured period; if a pass is under
+    /// way, the next one follows it. `false`: there is none.
     pub fn start_audit(&mut self, now: Instant, caches: &Caches) -> bool {
         let silent = caches.internal.silent_len();
-        if silent == 0 || self.sweep.is_some() {
+        if silent == 0 {
             return false;
         }
-        let batches = silent.div_ceil(AUDIT_BATCH as u32);
-        let gap = (self.config.audit_period / batches).max(GAP_MIN);
+        if self.sweep.is_some() {
+            self.audit_again = true;
+            return true;
+        }
+        let look = self.config.look;
+        let at_once = if look { look::LOOK_BURST } else { AUDIT_BATCH };
+        let gap = (self.config.audit_period / silent.div_ceil(at_once as u32)).max(GAP_MIN);
         let visit = Visit::All(Some(FlowIndex::FIRST));
+        self.audits = self.audits.wrapping_add(1);
         self.begin_sweep(now, Job::Audit, visit, gap, AUDIT_BATCH);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.look = look;
+        }
         true
     }
 
@@ -176,18 +221,20 @@ impl KernelSide {
         let report = AuditReport::default();
         // Requests of the pass before may still be open; their answers count here.
         let open = self.sweep.as_ref().map_or(0, |sweep| sweep.open);
-        self.sweep = Some(Sweep { job, visit, open, next: now, gap, batch_max, report });
+        let (look, ask) = (false, Vec::new());
+        self.sweep = Some(Sweep { job, visit, look, ask, open, next: now, gap, batch_max, report });
     }
 
     pub(super) fn take_silent(&mut self, now: Instant, caches: &Caches) -> bool {
         let Some(sweep) = &mut self.sweep else { return false };
-        if now < sweep.next || self.batch.len() >= sweep.batch_max {
-            return false;
-        }
-        let Some(index) = sweep.next_flow(caches) else { return false };
-        let Some((orig, zone)) = caches.internal.key(index) else { return false };
+        let taken = self.batch.len();
+        let (index, orig, zone) = loop {
+            let Some(index) = sweep.next_asked(now, caches, taken) else { return false };
+            if let Some((orig, zone)) = caches.internal.key(index) {
+                break (index, orig, zone);
+            }
+        };
         sweep.open += 1;
-        sweep.report.checked += 1;
         let job = sweep.job;
         let slot = self.batch.vacant().0;
         slot.reset(job);
@@ -234,28 +281,36 @@ impl KernelSide {
         match next {
             Next::Failed => sweep.report.failed += 1,
             Next::Absent => {
-                let index = FlowIndex::from_raw(slot.index);
                 let Object::Flow(flow) = &slot.object else { return };
-                let same = caches.internal.key(index) == Some((flow.orig, zone(flow)));
-                // If an event has shown it since, there is a new flow of that tuple.
-                if same && caches.internal.meta(index).is_some_and(|meta| meta.silent) {
-                    caches.internal.kill(index);
-                    sweep.report.vanished += 1;
-                }
+                let gone = FlowIndex::from_raw(slot.index);
+                sweep.report.vanished += forget(caches, gone, &flow.orig, zone(flow));
             }
             _ => {}
         }
     }
 
-    pub(super) fn announce_sweep(&mut self) {
-        let done = |sweep: &mut Sweep| sweep.due().is_none() && sweep.open == 0;
-        if let Some(sweep) = self.sweep.take_if(done) {
-            self.events.push(match sweep.job {
-                Job::Classify => KernelEvent::ClassifyDone(sweep.report),
-                _ => KernelEvent::AuditDone(sweep.report),
-            });
+    pub(super) fn announce_sweep(&mut self, now: Instant, caches: &Caches) {
+        let Some(sweep) = self.sweep.take_if(|sweep| sweep.is_done()) else { return };
+        self.events.push(match sweep.job {
+            Job::Classify => KernelEvent::ClassifyDone(sweep.report),
+            _ => KernelEvent::AuditDone(sweep.report),
+        });
+        if std::mem::take(&mut self.audit_again) {
+            self.start_audit(now, caches);
         }
     }
+}
+
+/// The kernel has no flow of this tuple. If an event has shown it since it was asked for, there is
+/// a new one. Gives how many flows of the cache are gone.
+pub(super) fn forget(caches: &mut Caches, index: FlowIndex, orig: &Tuple, zone: u16) -> u64 {
+    let same = caches.internal.key(index) == Some((*orig, zone));
+    let silent = caches.internal.meta(index).is_some_and(|meta| meta.silent);
+    if !same || !silent {
+        return 0;
+    }
+    caches.internal.kill(index);
+    1
 }
 
 #[cfg(test)]
@@ -264,13 +319,11 @@ mod tests {
 
     #[test]
     fn the_cheaper_way_is_taken() {
-        assert_eq!(audit_method(0, 1_000_000, 262_144), AuditMethod::None);
-        assert_eq!(audit_method(1000, 1_000_000, 262_144), AuditMethod::Ask);
-        assert_eq!(audit_method(1_000_000, 1_000_000, 262_144), AuditMethod::Dump);
-        assert_eq!(
-            audit_method(1000, 1000, 262_144),
-            AuditMethod::Ask,
-            "the walk alone costs more"
-        );
+        let method = |silent, flows, look| audit_method(silent, flows, 262_144, look);
+        assert_eq!(method(0, 1_000_000, false), AuditMethod::None);
+        assert_eq!(method(1000, 1_000_000, false), AuditMethod::Ask);
+        assert_eq!(method(1_000_000, 1_000_000, false), AuditMethod::Dump);
+        assert_eq!(method(1000, 1000, false), AuditMethod::Ask, "the walk alone costs more");
+        assert_eq!(method(1_000_000, 1_000_000, true), AuditMethod::Ask);
     }
 }

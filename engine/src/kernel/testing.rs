@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use proto_ctnl::bpf::{Looked, LookupRecord};
 use proto_ctnl::consts::{flag, msg};
 use proto_ctnl::{
     Encoder, Expect, ExpectRef, Flow, FlowMasks, FlowRef, L4, Messages, Present, ProtoInfo, Status,
@@ -47,6 +48,10 @@ pub(crate) struct Bench {
     pub(crate) log: Vec<Asked>,
     /// Batches whose answers are lost.
     pub(crate) deaf: u32,
+    /// What is told instead of the entry that is asked for.
+    pub(crate) answer_with: Option<Flow>,
+    /// Flows looked at.
+    pub(crate) looked: usize,
     pub(crate) events: Vec<KernelEvent>,
 }
 
@@ -76,6 +81,8 @@ impl Bench {
             script: Box::new(|_| None),
             log: Vec::new(),
             deaf: 0,
+            answer_with: None,
+            looked: 0,
             events: Vec::new(),
         }
     }
@@ -91,6 +98,7 @@ impl Bench {
                 self.serve(lane, &sent);
                 continue;
             }
+            self.look();
             while let Some(event) = self.side.poll_event() {
                 self.events.push(event);
             }
@@ -99,6 +107,22 @@ impl Bench {
             self.side.handle_timeout(self.now, &mut self.caches);
         }
         panic!("it never ends");
+    }
+
+    /// Looks at flows as the kernel's program does.
+    fn look(&mut self) {
+        let mut records = [LookupRecord::empty(); super::LOOK_BURST];
+        let named = self.side.poll_look(self.now, &self.caches, &mut records);
+        for record in &mut records[..named] {
+            let found = self.table.iter().find(|flow| record.is_about(&flow.orig, zone(flow)));
+            record.answer(found.map_or(Looked::Missing, |flow| Looked::Found {
+                status: flow.status,
+                mark: flow.mark,
+                tcp_state: flow.protoinfo.state(),
+            }));
+        }
+        self.looked += named;
+        self.side.on_looked(self.now, &mut self.caches, &records[..named]);
     }
 
     fn serve(&mut self, lane: Lane, sent: &[u8]) {
@@ -216,7 +240,8 @@ impl Bench {
     }
 
     fn entry(&self, key: &Flow, seq: u32) -> Vec<u8> {
-        entry(&self.table[self.find(key).unwrap()], seq)
+        let told = self.answer_with.unwrap_or_else(|| self.table[self.find(key).unwrap()]);
+        entry(&told, seq)
     }
 
     /// Shows the table, as a dump does.

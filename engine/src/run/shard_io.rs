@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
-use io::{Group, IoError, Outcome, RequestSocket, Ring, SendOptions, ShardIntake};
+use io::{FlowLookup, Group, IoError, Outcome, RequestSocket, Ring, SendOptions, ShardIntake};
+use proto_ctnl::bpf::LookupRecord;
 
 use super::tokens::Token;
 use crate::clock::Moment;
-use crate::kernel::Ports;
+use crate::kernel::{LOOK_BURST, Ports};
 use crate::mesh::Content;
 use crate::shard::Shard;
 
@@ -26,6 +27,9 @@ const ANSWERS: (u16, u32) = (256, 1024);
 pub(super) struct ShardIo {
     intake: ShardIntake,
     lanes: [RequestSocket; 3],
+    lookup: Option<FlowLookup>,
+    /// What is looked at in one go.
+    records: Box<[LookupRecord]>,
     answers: Option<Group>,
     lost: u64,
     last_turn: Option<Instant>,
@@ -42,10 +46,12 @@ pub(super) struct Found {
 
 impl ShardIo {
     /// Opens the request sockets in the namespace of the calling thread.
-    pub(super) fn open(intake: ShardIntake) -> Result<Self, IoError> {
+    pub(super) fn open(intake: ShardIntake, lookup: Option<FlowLookup>) -> Result<Self, IoError> {
         let open = || RequestSocket::open(ANSWER_BYTES, BATCH_BYTES as u32 * 2);
         let lanes = [open()?, open()?, open()?];
-        Ok(Self { intake, lanes, answers: None, lost: 0, last_turn: None })
+        let most = if lookup.is_some() { LOOK_BURST } else { 0 };
+        let records = vec![LookupRecord::empty(); most].into_boxed_slice();
+        Ok(Self { intake, lanes, lookup, records, answers: None, lost: 0, last_turn: None })
     }
 
     /// The port ids by which the kernel names what our requests cause.
@@ -107,6 +113,23 @@ impl ShardIo {
         self.intake.has_more()
     }
 
+    /// Looks at the silent flows that are due.
+    fn look(&mut self, now: Instant, shard: &mut Shard) {
+        let Some(lookup) = &self.lookup else { return };
+        let named = shard.poll_look(now, &mut self.records);
+        if named == 0 {
+            return;
+        }
+        match lookup.look(&mut self.records[..named]) {
+            Ok(()) => shard.on_looked(now, &self.records[..named]),
+            Err(_) => {
+                // It worked once; what keeps it from working now is not worth a second try.
+                self.lookup = None;
+                shard.cannot_look();
+            }
+        }
+    }
+
     /// Sends the shard's next batch of requests, if there is one; tells whether there was.
     pub(super) fn send_requests(
         &mut self,
@@ -114,6 +137,7 @@ impl ShardIo {
         ring: &mut Ring,
         shard: &mut Shard,
     ) -> Result<bool, IoError> {
+        self.look(now, shard);
         let Some(mut buffer) = ring.send_buffer() else { return Ok(false) };
         let room = buffer.len().min(BATCH_BYTES);
         let Some(send) = shard.poll_kernel(now, &mut buffer[..room]) else { return Ok(false) };

@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use io::{
-    Channel, ChannelKind, ChannelOptions, EventIntake, Fd, IntakeKind, IntakeOptions, IoError,
-    Ring, RingConfig, Signals, Waker, cpu, sysctl,
+    Channel, ChannelKind, ChannelOptions, EventIntake, Fd, FlowLookup, IntakeKind, IntakeOptions,
+    IoError, Ring, RingConfig, Signals, Waker, cpu, sysctl,
 };
 use proto_sync::{EncodeOptions, Mode, Session, SessionConfig, datagram_max};
 
@@ -142,12 +142,14 @@ impl Daemon {
                 to_hub: Arc::clone(&lanes.to_hub),
                 sleep: lanes.sleep,
                 hub: hub_waker.clone(),
+                lookup: plan.lookup().map_err(StartError::Kernel)?,
                 log: parts.log.clone(),
             };
             crew.hire(k + 1, worker).map_err(StartError::Kernel)?;
             remotes.push(Remote::new(lanes.to_shard, lanes.to_hub));
         }
-        let io = ShardIo::open(own).map_err(StartError::Kernel)?;
+        let io = ShardIo::open(own, plan.lookup().map_err(StartError::Kernel)?)
+            .map_err(StartError::Kernel)?;
         let local = Shard::new(plan.shard(0), io.ports(), plan.began);
         let now = Moment::new(plan.began, plan.began);
         let shards = Shards::new(local, remotes, now);
@@ -280,6 +282,21 @@ fn raise_events(log: &dyn Log) {
     }
 }
 
+/// A program that looks at silent flows. Where events leave the kernel without eBPF because the
+/// configuration wants it so, none is loaded for this either.
+fn open_lookup(intake: Intake, log: &dyn Log) -> Option<FlowLookup> {
+    if !matches!(intake, Intake::Auto | Intake::Ring) {
+        return None;
+    }
+    match FlowLookup::open() {
+        Ok(lookup) => Some(lookup),
+        Err(error) => {
+            log.info(format_args!("silent flows will be read by netlink: {error}"));
+            None
+        }
+    }
+}
+
 /// Pins the calling thread; `k` is its shard.
 pub(super) fn pin(core: Option<u16>, k: usize, log: &dyn Log) {
     if let Some(Err(error)) = core.map(cpu::pin_to_core) {
@@ -316,6 +333,8 @@ struct Plan {
     expectations: Expectations,
     filter: FlowFilter,
     linger: Duration,
+    /// How shards look at silent flows without asking for each, if the kernel permits.
+    lookup: Option<FlowLookup>,
     began: Instant,
     log: Arc<dyn Log>,
 }
@@ -347,6 +366,7 @@ impl Plan {
             intake,
             expectations,
             filter: FlowFilter::new(&config.filter),
+            lookup: open_lookup(config.engine.intake, &*log),
             linger: Duration::from_micros(u64::from(config.engine.linger_us)),
             began: Instant::now(),
             log,
@@ -385,12 +405,17 @@ impl Plan {
                 commit_timeout_secs,
                 inject: self.injects(),
                 filter: self.filter.clone(),
+                look: self.lookup.is_some(),
                 ..KernelConfig::default()
             },
             expectations: self.expectations.clone(),
             cpu: self.cpu(k),
             cpu_time: cpu::thread_cpu_time,
         }
+    }
+
+    fn lookup(&self) -> Result<Option<FlowLookup>, IoError> {
+        self.lookup.as_ref().map(FlowLookup::try_clone).transpose()
     }
 
     fn links(&self, channels: &[Channel]) -> LinkSet {
@@ -489,6 +514,7 @@ impl Plan {
                 .overrun_resync_secs
                 .map(|secs| Duration::from_secs(u64::from(secs))),
             buckets: buckets.unwrap_or(0),
+            look: self.lookup.is_some(),
             inject: self.injects(),
             acknowledged: self.acknowledges(),
             expectations: self.expectations != Expectations::Off,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io::{IoError, Outcome, Ring, RingConfig, ShardIntake, Waker};
+use io::{FlowLookup, IoError, Outcome, Ring, RingConfig, ShardIntake, Waker};
 
 use super::pace::{Load, Pacer};
 use super::shard_io::ShardIo;
@@ -29,6 +29,7 @@ pub(super) struct WorkerParts {
     pub(super) to_hub: Arc<Pipe<ToHub>>,
     pub(super) sleep: Arc<Sleep>,
     pub(super) hub: Waker,
+    pub(super) lookup: Option<FlowLookup>,
     pub(super) log: Arc<dyn Log>,
 }
 
@@ -48,7 +49,7 @@ impl WorkerThread {
     pub(super) fn open(parts: WorkerParts) -> Result<(Self, Waker), IoError> {
         pin(parts.cpu, usize::from(parts.config.id), &*parts.log);
         let mut ring = Ring::new(&RingConfig::default())?;
-        let mut io = ShardIo::open(parts.intake)?;
+        let mut io = ShardIo::open(parts.intake, parts.lookup)?;
         io.start(&mut ring)?;
         let waker = ring.waker(Token::Wake.raw())?;
         let shard = Shard::new(parts.config, io.ports(), parts.began);

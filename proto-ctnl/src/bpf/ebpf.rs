@@ -66,7 +66,13 @@ pub(super) const TO_BE: u8 = 0xdc;
 pub(super) const LDX_W: u8 = 0x61;
 pub(super) const LDX_H: u8 = 0x69;
 pub(super) const LDX_B: u8 = 0x71;
+pub(super) const LDX_DW: u8 = 0x79;
 pub(super) const STX_W: u8 = 0x63;
+pub(super) const STX_H: u8 = 0x6b;
+pub(super) const STX_B: u8 = 0x73;
+pub(super) const STX_DW: u8 = 0x7b;
+/// Stores an immediate.
+pub(super) const ST_W: u8 = 0x62;
 /// Atomic addition to a double word.
 pub(super) const ATOMIC_ADD64: u8 = 0xdb;
 /// Wide load; takes two instructions.
@@ -77,6 +83,7 @@ pub(super) const JNE: u8 = 0x55;
 pub(super) const JNE_X: u8 = 0x5d;
 pub(super) const JNE32: u8 = 0x56;
 pub(super) const JGT: u8 = 0x25;
+pub(super) const JGT_X: u8 = 0x2d;
 pub(super) const JGE: u8 = 0x35;
 pub(super) const JLT: u8 = 0xa5;
 pub(super) const JLE: u8 = 0xb5;
@@ -133,6 +140,17 @@ impl Assembler {
     /// Appends a call of a helper function.
     pub(super) fn call(&mut self, helper: i32) {
         self.op(CALL, 0, helper);
+    }
+
+    /// Appends a store of an immediate to `dst + off`.
+    pub(super) fn store(&mut self, code: u8, dst: u8, off: i16, imm: i32) {
+        self.code.push(Insn { code, dst, src: 0, off, imm });
+    }
+
+    /// Appends a call of a function of the kernel by its number in the kernel's type information.
+    pub(super) fn call_kernel(&mut self, function: i32) {
+        const KERNEL_FUNCTION: u8 = 2;
+        self.code.push(Insn { code: CALL, dst: 0, src: KERNEL_FUNCTION, off: 0, imm: function });
     }
 
     /// Appends the end of the program with a constant result.

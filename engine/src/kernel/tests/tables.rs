@@ -5,6 +5,8 @@ use crate::config::{Filter, Policy};
 use crate::filter::FlowFilter;
 
 use super::super::errno::ENOENT;
+use proto_ctnl::{ProtoInfo, Tcp};
+
 use super::*;
 
 fn resync(bench: &mut Bench, purpose: DumpPurpose) -> ResyncReport {
@@ -176,7 +178,6 @@ fn an_audit_finds_what_silent_flows_do_not_tell() {
     }
     let begin = b.now;
     assert!(b.side.start_audit(b.now, &b.caches));
-    assert!(!b.side.start_audit(b.now, &b.caches));
     b.run();
     assert_eq!(b.log.len(), 100, "silent flows only");
     let done = AuditReport { checked: 100, vanished: 2, changed: 1, failed: 0 };
@@ -188,6 +189,92 @@ fn an_audit_finds_what_silent_flows_do_not_tell() {
     let period = KernelConfig::default().audit_period;
     assert!(took >= period / 3 && took <= period, "spread over the period: {took:?}");
     assert_eq!(b.caches.internal.silent_len(), 98);
+}
+
+#[test]
+fn looking_spares_the_questions() {
+    let mut b = half_silent(2000);
+    b.side.allow_look(true);
+    b.table.retain(|flow| flow.orig.l4.a != 1001);
+    for flow in &mut b.table {
+        match flow.orig.l4.a {
+            1 => *flow = with_mark(*flow, 3),
+            3 => flow.status = flow.status.with(Status::FIXED_TIMEOUT),
+            5 => flow.protoinfo = ProtoInfo::Tcp(Tcp { state: 7, ..Tcp::default() }),
+            _ => {}
+        }
+    }
+    let begin = b.now;
+    assert!(b.side.start_audit(b.now, &b.caches));
+    b.run();
+    let done = AuditReport { checked: 1000, vanished: 1, changed: 3, failed: 0 };
+    assert!(matches!(b.events[..], [KernelEvent::AuditDone(r)] if r == done), "{:?}", b.events);
+    let mut changes = b.changes();
+    changes.sort_by_key(|(_, port)| *port);
+    let updates = [1, 3, 5].map(|port| (Change::Update, port));
+    assert_eq!(changes[..3], updates);
+    assert_eq!(changes[3..], [(Change::Delete, 1001)]);
+    assert!(b.looked >= 1000 * 14 / 16, "{} looked at", b.looked);
+    assert!(b.log.len() <= 1000 * 2 / 16 + 3, "{} asked for", b.log.len());
+    let took = b.now - begin;
+    let period = KernelConfig::default().audit_period;
+    assert!(took >= period / 3 && took <= period, "spread over the period: {took:?}");
+
+    // Now that all is known, and over some passes everything is asked for once.
+    (b.looked, b.log) = (0, Vec::new());
+    for _ in 0..16 {
+        b.events.clear();
+        assert!(b.side.start_audit(b.now, &b.caches));
+        b.run();
+        assert!(matches!(b.events[..], [KernelEvent::AuditDone(r)] if r.changed == 0));
+    }
+    assert_eq!((b.looked, b.log.len()), (15 * 999, 999));
+}
+
+#[test]
+fn what_looking_cannot_judge_is_asked_for() {
+    let mut b = half_silent(2);
+    b.side.allow_look(true);
+    let mut labelled = kernel_tcp(11);
+    labelled.labels = proto_ctnl::Labels([8, 0, 0, 0]);
+    labelled.present.insert(Present::LABELS);
+    let mut sctp = kernel_tcp(13);
+    (sctp.orig.proto, sctp.reply.proto) = (132, 132);
+    sctp.present.remove(Present::PROTOINFO);
+    b.table.extend([labelled, sctp]);
+    resync(&mut b, DumpPurpose::Start);
+    b.log.clear();
+    b.events.clear();
+    b.table[2].labels.0[0] = 9;
+    b.table[3].mark = 4;
+    b.table[3].present.insert(Present::MARK);
+    assert!(b.side.start_audit(b.now, &b.caches));
+    b.run();
+    assert!(matches!(b.events[..], [KernelEvent::AuditDone(r)] if r.changed == 2));
+    let asked: Vec<_> = b.log.iter().map(|asked| asked.flow.orig.l4.a).collect();
+    assert!(asked.contains(&11) && asked.contains(&13), "{asked:?}");
+}
+
+#[test]
+fn an_audit_that_is_asked_for_early_follows() {
+    let mut b = half_silent(200);
+    assert!(b.side.start_audit(b.now, &b.caches));
+    assert!(b.side.start_audit(b.now, &b.caches));
+    b.run();
+    assert!(matches!(b.events[..], [KernelEvent::AuditDone(_), KernelEvent::AuditDone(_)]));
+}
+
+#[test]
+fn another_flow_whose_answers_have_the_tuple_is_not_taken_for_it() {
+    // Between the dump and the audit the flow ended, and the server opened one of its own. The
+    // kernel finds that one when it is asked for the tuple.
+    let mut b = half_silent(2);
+    b.script = Box::new(|_| Some(0));
+    b.table[1].orig = kernel_tcp(1).reply;
+    b.answer_with = Some(b.table[1]);
+    assert!(b.side.start_audit(b.now, &b.caches));
+    b.run();
+    assert_eq!(b.changes(), [(Change::Delete, 1)]);
 }
 
 #[test]
