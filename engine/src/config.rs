@@ -36,8 +36,6 @@ pub struct Events {
     pub reliable: bool,
     /// Whether the daemon may set `net.netfilter.nf_conntrack_events` to 1 in its namespace.
     pub set_events_sysctl: bool,
-    /// `EventIterationLimit`: events and datagrams taken in one go, 100 unless configured.
-    pub iteration_limit: u32,
 }
 
 /// The replication protocol's variant.
@@ -73,8 +71,6 @@ pub struct Sync {
     pub tcp_window_tracking: bool,
     /// Expectations to replicate.
     pub expectations: Expectations,
-    /// Seconds from a `-t` command to the flush, 60 unless configured.
-    pub purge_timeout_secs: u32,
     /// Buffers kept for a TCP link that is down, `ErrorQueueLength`, 128 unless configured.
     pub error_queue: u32,
 }
@@ -191,8 +187,9 @@ pub struct Engine {
     pub cpus: Vec<u16>,
     /// How events leave the kernel.
     pub intake: Intake,
-    /// Memory for events not yet read, in bytes, all shards together.
-    pub intake_buffer_bytes: u32,
+    /// Memory for events not yet read, in bytes, all shards together; `None` is what
+    /// `NetlinkBufferSize` says, and 32 MiB at least.
+    pub intake_buffer_bytes: Option<u32>,
     /// Microseconds between two drains; 0 wakes per event.
     pub linger_us: u32,
 }
@@ -203,7 +200,7 @@ impl Default for Engine {
             shards: None,
             cpus: Vec::new(),
             intake: Intake::Auto,
-            intake_buffer_bytes: 32 << 20,
+            intake_buffer_bytes: None,
             linger_us: 1000,
         }
     }
@@ -217,7 +214,6 @@ impl Default for Events {
             overrun_resync_secs: Some(30),
             reliable: false,
             set_events_sysctl: true,
-            iteration_limit: 100,
         }
     }
 }

@@ -76,7 +76,7 @@ pub struct ShardCounters {
     pub too_large: u64,
     /// Bytes and packets of flows that ended.
     pub traffic: Traffic,
-    /// Longest time between two turns in microseconds.
+    /// Longest turn in microseconds: events had to wait so long.
     pub turn_max_us: u64,
 }
 

@@ -63,7 +63,7 @@ fn the_engine_section_is_read() {
     assert_eq!(config.engine.shards, Some(4));
     assert_eq!(config.engine.cpus, [0, 2, 3, 4]);
     assert_eq!(config.engine.intake, Intake::Filter);
-    assert_eq!(config.engine.intake_buffer_bytes, 65_536);
+    assert_eq!(config.engine.intake_buffer_bytes, Some(65_536));
     assert_eq!(config.engine.linger_us, 0);
     assert!(!config.events.set_events_sysctl);
     // Nothing after the list is swallowed by it.

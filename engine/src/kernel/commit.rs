@@ -77,9 +77,13 @@ impl CommitRun {
             let Some(meta) = cache.load(index, flow) else { continue };
             let reported = flow.present.has(Present::TIMEOUT).then_some(flow.timeout);
             let age = now.saturating_sub(meta.updated);
-            let Some(left) = request::left_to_live(fixed, reported, age) else {
-                self.report.expired += 1;
-                continue;
+            let left = match request::left_to_live(fixed, reported, age) {
+                Some(left) => left,
+                None if request::may_have_been_prolonged(flow) => request::UNKNOWN_TIMEOUT_SECS,
+                None => {
+                    self.report.expired += 1;
+                    continue;
+                }
             };
             flow.timeout = left;
             flow.present.insert(Present::TIMEOUT);

@@ -13,6 +13,9 @@ const WINDOW_SCALE: u8 = 0x01;
 /// `IP_CT_TCP_FLAG_BE_LIBERAL`: segments outside of the window are not invalid.
 const BE_LIBERAL: u8 = 0x08;
 
+/// `TCP_CONNTRACK_ESTABLISHED`.
+const TCP_ESTABLISHED: u8 = 3;
+
 /// Seconds that a flow gets whose peer did not say how long it lives.
 pub(crate) const UNKNOWN_TIMEOUT_SECS: u32 = 60;
 
@@ -62,6 +65,17 @@ pub(crate) const fn left_to_live(
         (None, Some(secs)) if secs > age => Some(secs - age),
         (None, Some(_)) => None,
     }
+}
+
+/// Whether a flow may live on although the time that the peer reported has run out: traffic
+/// prolongs an entry, and the kernel raises no event for that. Its end would have been reported.
+pub(crate) fn may_have_been_prolonged(flow: &Flow) -> bool {
+    let assured = flow.present.has(Present::STATUS) && flow.status.has(Status::ASSURED);
+    let closing = match flow.protoinfo {
+        ProtoInfo::Tcp(tcp) if flow.present.has(Present::PROTOINFO) => tcp.state != TCP_ESTABLISHED,
+        _ => false,
+    };
+    assured && !closing
 }
 
 /// Adapts a flow that a peer described to a request that makes it. The error number is the answer
@@ -186,6 +200,21 @@ mod tests {
         assert_eq!(left_to_live(None, Some(100), 100), None, "not revived");
         assert_eq!(left_to_live(None, Some(100), 5000), None, "not revived");
         assert_eq!(left_to_live(None, None, 5000), Some(60));
+    }
+
+    #[test]
+    fn only_an_assured_flow_that_is_not_closing_may_have_been_prolonged() {
+        let mut f = flow(or(&[Present::ORIG, Present::STATUS, Present::PROTOINFO]));
+        let state = |state| ProtoInfo::Tcp(Tcp { state, ..Tcp::default() });
+        (f.status, f.protoinfo) = (Status(0xe), state(TCP_ESTABLISHED));
+        assert!(may_have_been_prolonged(&f));
+        f.protoinfo = state(7);
+        assert!(!may_have_been_prolonged(&f), "TIME_WAIT");
+        f.present.remove(Present::PROTOINFO);
+        f.orig.proto = proto::UDP;
+        assert!(may_have_been_prolonged(&f));
+        f.status = Status(0xa);
+        assert!(!may_have_been_prolonged(&f), "one answer is no stream");
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl HubThread {
             self.clients.answer(answer.asker, answer.bytes, answer.last);
         }
         self.clients.send(&mut self.ring)?;
+        ShardIo::turn_ended(moment, &mut self.hub.shards.local);
         self.rest(now, found.more || sent || self.dump.is_running(), any, blocked)
     }
 
@@ -174,11 +175,14 @@ impl HubThread {
             Token::Dump => self.dump_part(now, &outcome)?,
             Token::Wake => {}
             Token::Signal => self.signals(),
-            Token::Accept => {
-                if let Outcome::Accepted(fd) = outcome {
-                    self.clients.accept(&mut self.ring, fd)?;
+            Token::Accept => match (outcome, &self.listener) {
+                (Outcome::Accepted(fd), _) => self.clients.accept(&mut self.ring, fd)?,
+                // Descriptors or memory are short for now.
+                (Outcome::Failed(_), Some(listener)) => {
+                    self.ring.accept(Token::Accept.raw(), listener)?;
                 }
-            }
+                _ => {}
+            },
             Token::Client(n) => {
                 let said = self.clients.received(Asker(n), &outcome);
                 self.said(now, said);

@@ -1,6 +1,7 @@
 //! What the thread of every shard does with its ring: takes events, exchanges requests and
 //! answers with the kernel.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use io::{FlowLookup, Group, IoError, Outcome, RequestSocket, Ring, SendOptions, ShardIntake};
@@ -9,6 +10,7 @@ use proto_ctnl::bpf::LookupRecord;
 use super::tokens::Token;
 use crate::clock::Moment;
 use crate::kernel::{LOOK_BURST, Ports};
+use crate::log::Log;
 use crate::mesh::Content;
 use crate::shard::Shard;
 
@@ -32,7 +34,33 @@ pub(super) struct ShardIo {
     records: Box<[LookupRecord]>,
     answers: Option<Group>,
     lost: u64,
-    last_turn: Option<Instant>,
+    growth: Growth,
+}
+
+/// The receive buffer of a shard's event socket, where there is one. A ring does not grow.
+pub(super) struct Growth {
+    /// Octets now.
+    pub(super) bytes: u32,
+    /// Octets that it may grow to.
+    pub(super) max_bytes: u32,
+    /// Where growth is told.
+    pub(super) log: Arc<dyn Log>,
+}
+
+impl Growth {
+    /// Doubles the buffer after a loss, if it may grow so far.
+    fn grow(&mut self, intake: &ShardIntake) {
+        let doubled = self.bytes.saturating_mul(2);
+        if doubled > self.max_bytes {
+            return;
+        }
+        if let Some(bytes) = intake.grow(doubled) {
+            self.bytes = bytes.max(doubled);
+            self.log.notice(format_args!(
+                "netlink event socket buffer size has been doubled to {bytes} bytes"
+            ));
+        }
+    }
 }
 
 /// What a drain found.
@@ -46,12 +74,16 @@ pub(super) struct Found {
 
 impl ShardIo {
     /// Opens the request sockets in the namespace of the calling thread.
-    pub(super) fn open(intake: ShardIntake, lookup: Option<FlowLookup>) -> Result<Self, IoError> {
+    pub(super) fn open(
+        intake: ShardIntake,
+        growth: Growth,
+        lookup: Option<FlowLookup>,
+    ) -> Result<Self, IoError> {
         let open = || RequestSocket::open(ANSWER_BYTES, BATCH_BYTES as u32 * 2);
         let lanes = [open()?, open()?, open()?];
         let most = if lookup.is_some() { LOOK_BURST } else { 0 };
         let records = vec![LookupRecord::empty(); most].into_boxed_slice();
-        Ok(Self { intake, lanes, lookup, records, answers: None, lost: 0, last_turn: None })
+        Ok(Self { intake, lanes, lookup, records, answers: None, lost: 0, growth })
     }
 
     /// The port ids by which the kernel names what our requests cause.
@@ -73,10 +105,6 @@ impl ShardIo {
 
     /// Hands the events that wait in this shard's ring to the shard.
     pub(super) fn drain(&mut self, now: Moment, shard: &mut Shard) -> Found {
-        if let Some(last) = self.last_turn.replace(now.at) {
-            let gap = now.at.duration_since(last).as_micros() as u64;
-            shard.counters.turn_max_us = shard.counters.turn_max_us.max(gap);
-        }
         let drained = self.intake.drain(EVENTS_PER_TURN, |message| {
             shard.on_kernel_message(now, Content::Events, message);
         });
@@ -85,12 +113,19 @@ impl ShardIo {
         Found { any, more: drained.more || drained.busy }
     }
 
+    /// The turn that began at `began` is over: what it took is how long events had to wait.
+    pub(super) fn turn_ended(began: Moment, shard: &mut Shard) {
+        let took = began.at.elapsed().as_micros() as u64;
+        shard.counters.turn_max_us = shard.counters.turn_max_us.max(took);
+    }
+
     /// Looks whether events were lost since the last look. A system call per socket.
     pub(super) fn check_losses(&mut self, shard: &mut Shard) {
         let lost = self.intake.lost();
         if lost > self.lost {
             shard.lost(lost - self.lost);
             self.lost = lost;
+            self.growth.grow(&self.intake);
         }
     }
 

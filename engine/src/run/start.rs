@@ -20,7 +20,7 @@ use super::dump::DumpReader;
 use super::hub_thread::{HubThread, SIGNALS};
 use super::pace::Pacer;
 use super::peers::Peers;
-use super::shard_io::ShardIo;
+use super::shard_io::{Growth, ShardIo};
 use super::tokens::Token;
 use super::worker_thread::{WorkerParts, WorkerThread};
 use crate::clock::Moment;
@@ -49,6 +49,8 @@ const BUCKETS_SYSCTL: &str = "net/netfilter/nf_conntrack_buckets";
 /// Unacknowledged messages under way, at least: as many as the system's default receive buffer
 /// holds at the peer.
 const IN_FLIGHT_MIN: u32 = 1400;
+/// Memory for events, unless configured, at least.
+const BUFFER_MIN: u32 = 32 << 20;
 /// Datagrams per millisecond to a peer that can not ask for what it lost.
 const UNACKNOWLEDGED_PACE: u32 = 12;
 
@@ -120,6 +122,10 @@ impl Daemon {
             intake.kind(),
             intake.reason()
         ));
+        parts.log.notice(format_args!(
+            "netlink event socket buffer size has been set to {} bytes",
+            plan.intake.buffer_bytes
+        ));
         let base = plan.snapshot(&intake);
         let mut intakes = intake.into_shards().into_iter();
         let Some(own) = intakes.next() else {
@@ -135,6 +141,7 @@ impl Daemon {
             let worker = WorkerParts {
                 config: plan.shard(k + 1),
                 intake,
+                growth: plan.growth(),
                 cpu: plan.cpu(k + 1),
                 linger: plan.linger,
                 began: plan.began,
@@ -148,8 +155,8 @@ impl Daemon {
             crew.hire(k + 1, worker).map_err(StartError::Kernel)?;
             remotes.push(Remote::new(lanes.to_shard, lanes.to_hub));
         }
-        let io = ShardIo::open(own, plan.lookup().map_err(StartError::Kernel)?)
-            .map_err(StartError::Kernel)?;
+        let lookup = plan.lookup().map_err(StartError::Kernel)?;
+        let io = ShardIo::open(own, plan.growth(), lookup).map_err(StartError::Kernel)?;
         let local = Shard::new(plan.shard(0), io.ports(), plan.began);
         let now = Moment::new(plan.began, plan.began);
         let shards = Shards::new(local, remotes, now);
@@ -356,7 +363,10 @@ impl Plan {
                 Intake::Filter => Some(IntakeKind::Filter),
                 Intake::Single => Some(IntakeKind::Single),
             },
-            buffer_bytes: config.engine.intake_buffer_bytes,
+            buffer_bytes: config
+                .engine
+                .intake_buffer_bytes
+                .unwrap_or_else(|| BUFFER_MIN.max(config.events.buffer_bytes.unwrap_or(0))),
             reliable: config.events.reliable,
             expectations: expectations != Expectations::Off,
         };
@@ -376,6 +386,16 @@ impl Plan {
     fn cpu(&self, k: usize) -> Option<u16> {
         let cpus = &self.config.engine.cpus;
         cpus.get(k % cpus.len().max(1)).copied()
+    }
+
+    /// How far a shard's event socket may grow, and where to tell it.
+    fn growth(&self) -> Growth {
+        let shards = self.shards as u32;
+        Growth {
+            bytes: self.intake.buffer_bytes / shards,
+            max_bytes: self.config.events.buffer_max_bytes / shards,
+            log: Arc::clone(&self.log),
+        }
     }
 
     fn injects(&self) -> bool {
@@ -472,7 +492,7 @@ impl Plan {
             IntakeKind::Single => Intake::Single,
         };
         snapshot.engine.intake_reason = intake.reason().to_owned();
-        snapshot.netlink.buffer_bytes = u64::from(self.config.engine.intake_buffer_bytes);
+        snapshot.netlink.buffer_bytes = u64::from(self.intake.buffer_bytes);
         let Some(sync) = &self.config.sync else { return snapshot };
         let external = || {
             if sync.disable_external_cache {

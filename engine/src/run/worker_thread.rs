@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use io::{FlowLookup, IoError, Outcome, Ring, RingConfig, ShardIntake, Waker};
 
 use super::pace::{Load, Pacer};
-use super::shard_io::ShardIo;
+use super::shard_io::{Growth, ShardIo};
 use super::start::pin;
 use super::tokens::Token;
 use crate::clock::Moment;
@@ -22,6 +22,7 @@ const BLOCKS_PER_TURN: usize = 4;
 pub(super) struct WorkerParts {
     pub(super) config: ShardConfig,
     pub(super) intake: ShardIntake,
+    pub(super) growth: Growth,
     pub(super) cpu: Option<u16>,
     pub(super) linger: Duration,
     pub(super) began: Instant,
@@ -49,7 +50,7 @@ impl WorkerThread {
     pub(super) fn open(parts: WorkerParts) -> Result<(Self, Waker), IoError> {
         pin(parts.cpu, usize::from(parts.config.id), &*parts.log);
         let mut ring = Ring::new(&RingConfig::default())?;
-        let mut io = ShardIo::open(parts.intake, parts.lookup)?;
+        let mut io = ShardIo::open(parts.intake, parts.growth, parts.lookup)?;
         io.start(&mut ring)?;
         let waker = ring.waker(Token::Wake.raw())?;
         let shard = Shard::new(parts.config, io.ports(), parts.began);
@@ -92,6 +93,7 @@ impl WorkerThread {
             } else {
                 Load::None
             };
+            ShardIo::turn_ended(now, &mut self.worker.shard);
             let (worker, io, sleep) = (&self.worker, &self.io, &self.sleep);
             let asleep = || {
                 sleep.announce();

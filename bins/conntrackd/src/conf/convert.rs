@@ -97,7 +97,6 @@ fn convert_events(settings: &Settings) -> Events {
         overrun_resync_secs: settings.overrun_resync_secs,
         reliable: settings.reliable,
         set_events_sysctl: settings.events_sysctl,
-        iteration_limit: settings.iteration_limit,
     }
 }
 
@@ -127,7 +126,6 @@ fn convert_sync(sync: &Sync, machine: &dyn Environment) -> Result<config::Sync, 
         startup_resync: sync.startup_resync.unwrap_or(true),
         tcp_window_tracking: sync.tcp_window_tracking,
         expectations,
-        purge_timeout_secs: sync.purge_secs,
         error_queue: sync.error_queue,
     })
 }

@@ -43,7 +43,7 @@ impl<'a> Parser<'a> {
                     let (least, most) = (INTAKE_BUFFER.start(), INTAKE_BUFFER.end());
                     return self.fail(format!("`IntakeBuffer' must be [{least}, {most}]"));
                 }
-                self.settings.engine.intake_buffer_bytes = value;
+                self.settings.engine.intake_buffer_bytes = Some(value);
             }
             b"Linger" => {
                 let value = self.number()?;

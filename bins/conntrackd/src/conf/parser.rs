@@ -134,7 +134,9 @@ impl<'a> Parser<'a> {
             | "SocketBufferSizeMaxGrown" => self.settings.buffer_max_bytes = self.number()?,
             "NetlinkOverrunResync" => self.settings.overrun_resync_secs = self.overrun_resync()?,
             "NetlinkEventsReliable" => self.settings.reliable = self.bool()?,
-            "EventIterationLimit" => self.settings.iteration_limit = self.number_or(100)?,
+            "EventIterationLimit" => {
+                self.settings.iteration_limit = Some(self.number_or(100)?);
+            }
             "PollSecs" => {
                 let value = self.number()?;
                 if value == 0 {

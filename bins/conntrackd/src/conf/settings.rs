@@ -45,8 +45,8 @@ pub struct Settings {
     pub overrun_resync_secs: Option<u32>,
     /// Events must not be lost.
     pub reliable: bool,
-    /// Events and datagrams taken in one go.
-    pub iteration_limit: u32,
+    /// Events and datagrams taken in one go, if the file says so.
+    pub iteration_limit: Option<u32>,
     /// The table is polled every so many seconds instead of listening for events.
     pub poll_secs: Option<At<u32>>,
     /// Real-time scheduling; nothing unless a type is named.
@@ -290,7 +290,7 @@ impl Default for Settings {
             buffer_max_bytes: 0,
             overrun_resync_secs: Some(30),
             reliable: false,
-            iteration_limit: 100,
+            iteration_limit: None,
             poll_secs: None,
             scheduler: None,
             priority: 0,

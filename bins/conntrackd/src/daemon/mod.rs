@@ -214,6 +214,11 @@ fn configure(settings: &Settings, logger: &Logger) -> Result<Config, Failed> {
     if config.events.reliable {
         logger.notice(format_args!("reliable ctnetlink event delivery is ENABLED."));
     }
+    if settings.iteration_limit.is_some() {
+        logger.notice(format_args!(
+            "EventIterationLimit has no effect: events are taken in slices of bounded time"
+        ));
+    }
     let filter = &config.filter;
     let has_filter =
         filter.protocols.is_some() || filter.addresses.is_some() || filter.tcp_states.is_some();
