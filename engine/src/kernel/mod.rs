@@ -206,8 +206,10 @@ impl KernelSide {
     }
 
     /// When [`KernelSide::handle_timeout`] and [`KernelSide::poll_send`] want to be called next.
+    /// At once if there is something to tell: a pass may end while nothing is left to be sent,
+    /// and its owner would sleep on the news.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let work = self.busy.then_some(self.last_now);
+        let work = (self.busy || !self.events.is_empty()).then_some(self.last_now);
         let sweep = match &self.sweep {
             Some(sweep) if !self.batch.in_flight() => sweep.due(),
             _ => None,

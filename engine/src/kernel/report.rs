@@ -273,6 +273,11 @@ impl Events {
         self.queue.pop_front()
     }
 
+    /// Whether nothing waits to be told.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// The time at which suppressed failures are to be told.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.window_end.filter(|_| self.suppressed > 0)

@@ -21,6 +21,18 @@ fn a_commit_of_new_flows_is_one_request_each_in_full_batches() {
     assert!(b.log.iter().all(|asked| asked.lane == Lane::Write));
 }
 
+/// It ends in a call that finds nothing to send: who sleeps until the next deadline sleeps on it.
+#[test]
+fn the_end_of_a_pass_is_told_at_once() {
+    let mut b = bench();
+    assert!(b.side.start_commit(Pass::Unrelated));
+    b.side.handle_timeout(b.now, &mut b.caches);
+    assert_eq!(b.side.poll_send(b.now, &mut b.caches, &mut [0; 1024]), None);
+    assert_eq!(b.side.poll_timeout(), Some(b.now));
+    assert!(matches!(b.side.poll_event(), Some(KernelEvent::CommitDone(_))));
+    assert_eq!(b.side.poll_timeout(), None);
+}
+
 #[test]
 fn masters_come_before_what_they_expected() {
     let mut b = bench();
