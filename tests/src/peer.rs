@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -196,6 +197,18 @@ impl Setup {
     }
 }
 
+/// Removes the directories of test runs that were killed. What a failed one kept has another name.
+fn sweep() {
+    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("st-").and_then(|rest| rest.split('-').next());
+        let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(owner.to_string()).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// IPv4 address of node `index` on the sync link.
 pub fn sync_address(index: u8) -> String {
     format!("10.99.0.{index}")
@@ -231,8 +244,11 @@ impl Node {
 
     /// A node in a namespace that its caller prepared.
     pub fn in_namespace(index: u8, setup: Setup, ns: Netns) -> Self {
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         // Short, because the path of a UNIX socket ends at 107 bytes.
-        let directory = tempfile::Builder::new().prefix("st-").tempdir_in("/tmp");
+        let prefix = format!("st-{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in("/tmp");
         let directory = directory.expect("/tmp is writable");
         Self { index, ns, setup, keep_files: false, directory: Some(directory), child: None }
     }
@@ -323,8 +339,14 @@ impl Node {
     /// If the client fails.
     #[track_caller]
     pub fn client_of(&self, make: Make, arguments: &[&str]) -> String {
-        let mut command = Command::new(make.program("conntrackd"));
-        command.arg("-C").arg(self.client_config(make)).args(arguments);
+        // A daemon that does not answer shall fail the test, not stop it.
+        let mut command = Command::new("timeout");
+        command
+            .arg("120")
+            .arg(make.program("conntrackd"))
+            .arg("-C")
+            .arg(self.client_config(make))
+            .args(arguments);
         let output = crate::netns::run(&mut command);
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -420,13 +442,18 @@ impl Drop for Node {
         if std::thread::panicking()
             && let Some(directory) = self.directory.take()
         {
+            let mut kept = directory.keep();
+            let name = kept.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let other = kept.with_file_name(name.replacen("st-", "st-failed-", 1));
+            if fs::rename(&kept, &other).is_ok() {
+                kept = other;
+            }
             eprintln!(
                 "node {} ({:?}): files kept in {}; end of its log:",
                 self.index,
                 self.setup.make,
-                directory.path().display()
+                kept.display()
             );
-            let kept = directory.keep();
             let log = fs::read_to_string(kept.join("log")).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             for line in &lines[lines.len().saturating_sub(20)..] {
