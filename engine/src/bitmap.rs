@@ -69,6 +69,12 @@ impl Bitmap {
         None
     }
 
+    /// One more than the largest member; 0 if there is none.
+    pub(crate) fn span(&self) -> u32 {
+        let last = self.words.iter().enumerate().rev().find(|(_, word)| **word != 0);
+        last.map_or(0, |(at, word)| (at * 64) as u32 + 64 - word.leading_zeros())
+    }
+
     /// Becomes a copy of `other`.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         self.words.clear();
@@ -110,6 +116,7 @@ mod tests {
             from = bit + 1;
         }
         assert_eq!(found, [0, 63, 64, 130, 199]);
+        assert_eq!((set.span(), Bitmap::default().span()), (200, 0));
         set.unset(130);
         set.unset(131);
         set.unset(10_000);

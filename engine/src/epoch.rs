@@ -269,6 +269,11 @@ impl Cache {
         self.silent.next(cursor.raw()).map(FlowIndex::from_raw)
     }
 
+    /// Places from the first to that of the last silent flow; 0 if there is none.
+    pub fn silent_span(&self) -> u32 {
+        self.silent.span()
+    }
+
     /// An event showed the flow. [`Cache::replace`] and [`Cache::merge`] say so themselves.
     pub fn mark_seen(&mut self, index: FlowIndex) {
         self.silent.unset(index.raw());

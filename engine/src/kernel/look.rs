@@ -52,7 +52,7 @@ impl KernelSide {
         }
         let mut named = 0;
         for _ in 0..LOOK_BURST.min(records.len()) {
-            let Some(index) = sweep.next_flow(caches) else { break };
+            let Some(index) = sweep.next_flow(now, caches) else { break };
             sweep.report.checked += 1;
             match record_of(caches, index, self.audits) {
                 Some(record) => {
@@ -62,7 +62,7 @@ impl KernelSide {
                 None => sweep.ask.push(index),
             }
         }
-        sweep.advance(now);
+        sweep.advance(now, caches);
         self.busy |= !sweep.ask.is_empty();
         self.last_now = now;
         if named == 0 {

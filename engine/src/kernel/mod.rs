@@ -26,6 +26,7 @@ mod plan;
 mod report;
 mod request;
 mod resync;
+mod rhythm;
 mod send;
 mod sweep;
 #[cfg(test)]
@@ -129,6 +130,10 @@ pub struct KernelSide {
     sweep: Option<Sweep>,
     /// Another audit is to follow the one under way.
     audit_again: bool,
+    /// How flows were last seen.
+    seen: Option<rhythm::Seen>,
+    /// Places of the internal cache over which an audit is spread.
+    span: u32,
     /// Audits begun.
     audits: u32,
     events: Events,
@@ -155,6 +160,8 @@ impl KernelSide {
             dump: None,
             sweep: None,
             audit_again: false,
+            seen: None,
+            span: 0,
             audits: 0,
             events: Events::new(),
             counters: KernelCounters::default(),

@@ -5,7 +5,7 @@
 //! shows and the cache did not know is taken as silent at first: the kernel may never tell
 //! anything of it. A pass of classification follows and finds out, see [`super::sweep`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto_ctnl::{
     Content, ExpectRef, Flow, FlowRef, Labels, Messages, Present, ProtoInfo, shard_of,
@@ -147,6 +147,9 @@ impl KernelSide {
         run.removing = true;
         if !complete || run.purpose != DumpPurpose::Reconcile {
             caches.internal.end_epoch();
+        }
+        if complete && run.purpose != DumpPurpose::Merge {
+            self.seen = Some(super::rhythm::Seen { begin: now, spread: Duration::ZERO });
         }
         self.sweep_stale(now, caches);
     }

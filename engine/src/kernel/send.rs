@@ -61,6 +61,9 @@ impl KernelSide {
         }
         let lane = self.batch.lane();
         let Some(lane) = lane else {
+            if let Some(sweep) = &mut self.sweep {
+                sweep.wait(now, caches);
+            }
             self.announce_results(now, caches);
             return None;
         };
@@ -71,7 +74,7 @@ impl KernelSide {
         if lane == Lane::Audit
             && let Some(sweep) = &mut self.sweep
         {
-            sweep.advance_asked(now);
+            sweep.advance_asked(now, caches);
         }
         Some(Send { lane, len: encoder.len() })
     }

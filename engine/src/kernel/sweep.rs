@@ -26,6 +26,7 @@ use super::batch::{Slot, zone};
 use super::plan::{Job, Next};
 use super::report::{AuditReport, KernelEvent, Object};
 use super::resync::Absorbed;
+use super::rhythm::{Rhythm, Seen};
 use super::{KernelSide, look};
 
 /// Nanoseconds that looking at one entry costs, the few that are asked for included.
@@ -40,8 +41,13 @@ const BUCKET_NS: u64 = 40;
 /// Flows asked for in one batch of an audit; answers need more room in the socket than
 /// acknowledgements.
 const AUDIT_BATCH: usize = 64;
+/// A flow is visited again after this share of the period more than the period, at the latest.
+const LIMIT_SHARE: u32 = 7;
 /// Shortest time between two batches, so that a pass leaves the core to others.
 const GAP_MIN: Duration = Duration::from_millis(2);
+/// Longest time between two batches while flows are left: so much later than its moment may a
+/// flow be visited. A few flows in batches that are not full cost next to nothing.
+const GAP_MAX: Duration = Duration::from_secs(1);
 
 /// How silent flows are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +92,8 @@ pub(super) struct Sweep {
     pub(super) look: bool,
     pub(super) ask: Vec<FlowIndex>,
     open: u32,
+    rhythm: Rhythm,
     pub(super) next: Instant,
-    gap: Duration,
     batch_max: usize,
     pub(super) report: AuditReport,
 }
@@ -101,22 +107,44 @@ impl Sweep {
         }
     }
 
-    /// A batch is done. Late ones do not make all others late; nor do they come in a burst.
-    pub(super) fn advance(&mut self, now: Instant) {
-        self.next = (self.next + self.gap).max(now);
+    /// A batch is done.
+    pub(super) fn advance(&mut self, now: Instant, caches: &Caches) {
+        let place = match self.visit {
+            Visit::All(None) => return,
+            Visit::All(Some(cursor)) => match caches.internal.next_silent(cursor) {
+                Some(index) => index.raw(),
+                None => {
+                    self.visit = Visit::All(None);
+                    return;
+                }
+            },
+            Visit::These(..) => 0,
+        };
+        self.next = self.rhythm.next(now, place, GAP_MIN);
     }
 
     /// A batch of questions was sent.
-    pub(super) fn advance_asked(&mut self, now: Instant) {
+    pub(super) fn advance_asked(&mut self, now: Instant, caches: &Caches) {
         if !self.look {
-            self.advance(now);
+            self.advance(now, caches);
         }
     }
 
-    pub(super) fn next_flow(&mut self, caches: &Caches) -> Option<FlowIndex> {
+    /// Nothing was sent. If a batch was due, no flow's moment had come.
+    pub(super) fn wait(&mut self, now: Instant, caches: &Caches) {
+        if self.next <= now {
+            self.advance_asked(now, caches);
+        }
+    }
+
+    /// The next flow to be visited, if its moment has come.
+    pub(super) fn next_flow(&mut self, now: Instant, caches: &Caches) -> Option<FlowIndex> {
         match &mut self.visit {
             Visit::All(cursor) => {
                 let found = caches.internal.next_silent((*cursor)?);
+                if found.is_some_and(|index| index.raw() >= self.rhythm.reach(now)) {
+                    return None;
+                }
                 *cursor = found.map(FlowIndex::next);
                 found
             }
@@ -145,7 +173,7 @@ impl Sweep {
         if now < self.next {
             return None;
         }
-        let index = self.next_flow(caches)?;
+        let index = self.next_flow(now, caches)?;
         self.report.checked += 1;
         Some(index)
     }
@@ -161,6 +189,7 @@ impl KernelSide {
     pub fn start_audit(&mut self, now: Instant, caches: &Caches) -> bool {
         let silent = caches.internal.silent_len();
         if silent == 0 {
+            self.span = 0;
             return false;
         }
         if self.sweep.is_some() {
@@ -169,10 +198,16 @@ impl KernelSide {
         }
         let look = self.config.look;
         let at_once = if look { look::LOOK_BURST } else { AUDIT_BATCH };
-        let gap = (self.config.audit_period / silent.div_ceil(at_once as u32)).max(GAP_MIN);
-        let visit = Visit::All(Some(FlowIndex::FIRST));
+        let period = self.config.audit_period;
+        let limit = period + period / LIMIT_SHARE;
+        let spread = self.seen.map_or(period, |seen| seen.spread_now(now, period, limit));
+        let gap = (spread / silent.div_ceil(at_once as u32)).clamp(GAP_MIN, GAP_MAX);
+        // Places are counted from the highest that was ever silent, so that moments do not move
+        // when those at the end are gone.
+        self.span = self.span.max(caches.internal.silent_span());
+        let rhythm = Rhythm::spread(now, spread, self.span, gap);
         self.audits = self.audits.wrapping_add(1);
-        self.begin_sweep(now, Job::Audit, visit, gap, AUDIT_BATCH);
+        self.begin_sweep(Job::Audit, Visit::All(Some(FlowIndex::FIRST)), rhythm, AUDIT_BATCH);
         if let Some(sweep) = &mut self.sweep {
             sweep.look = look;
         }
@@ -183,8 +218,7 @@ impl KernelSide {
     /// accord, after every other that showed new flows.
     pub fn start_classify(&mut self, now: Instant, caches: &Caches) {
         if caches.internal.silent_len() > 0 {
-            let visit = Visit::All(Some(FlowIndex::FIRST));
-            self.begin_sweep(now, Job::Classify, visit, GAP_MIN, super::batch::BATCH_MAX);
+            self.begin_classify(now, Visit::All(Some(FlowIndex::FIRST)));
         }
     }
 
@@ -203,26 +237,31 @@ impl KernelSide {
         if more || matches!(&self.sweep, Some(sweep) if sweep.job == Job::Classify) {
             self.start_classify(now, caches);
         } else if !fresh.is_empty() {
-            let visit = Visit::These(fresh, 0);
-            self.begin_sweep(now, Job::Classify, visit, GAP_MIN, super::batch::BATCH_MAX);
+            self.begin_classify(now, Visit::These(fresh, 0));
         }
     }
 
-    /// Classification takes the place of whatever pass was under way: an audit starts again with
-    /// the next period.
-    fn begin_sweep(
-        &mut self,
-        now: Instant,
-        job: Job,
-        visit: Visit,
-        gap: Duration,
-        batch_max: usize,
-    ) {
-        let report = AuditReport::default();
+    /// Classification takes the place of an audit, which begins again after it.
+    fn begin_classify(&mut self, now: Instant, visit: Visit) {
+        self.audit_again |= matches!(&self.sweep, Some(sweep) if sweep.job == Job::Audit);
+        let rhythm = Rhythm::at_once(now, GAP_MIN);
+        self.begin_sweep(Job::Classify, visit, rhythm, super::batch::BATCH_MAX);
+    }
+
+    fn begin_sweep(&mut self, job: Job, visit: Visit, rhythm: Rhythm, batch_max: usize) {
         // Requests of the pass before may still be open; their answers count here.
         let open = self.sweep.as_ref().map_or(0, |sweep| sweep.open);
-        let (look, ask) = (false, Vec::new());
-        self.sweep = Some(Sweep { job, visit, look, ask, open, next: now, gap, batch_max, report });
+        self.sweep = Some(Sweep {
+            job,
+            visit,
+            look: false,
+            ask: Vec::new(),
+            open,
+            rhythm,
+            next: rhythm.begin,
+            batch_max,
+            report: AuditReport::default(),
+        });
     }
 
     pub(super) fn take_silent(&mut self, now: Instant, caches: &Caches) -> bool {
@@ -291,10 +330,13 @@ impl KernelSide {
 
     pub(super) fn announce_sweep(&mut self, now: Instant, caches: &Caches) {
         let Some(sweep) = self.sweep.take_if(|sweep| sweep.is_done()) else { return };
-        self.events.push(match sweep.job {
-            Job::Classify => KernelEvent::ClassifyDone(sweep.report),
-            _ => KernelEvent::AuditDone(sweep.report),
-        });
+        if sweep.job == Job::Audit {
+            let Rhythm { begin, spread, .. } = sweep.rhythm;
+            self.seen = Some(Seen { begin, spread });
+            self.events.push(KernelEvent::AuditDone(sweep.report));
+        } else {
+            self.events.push(KernelEvent::ClassifyDone(sweep.report));
+        }
         if std::mem::take(&mut self.audit_again) {
             self.start_audit(now, caches);
         }

@@ -89,6 +89,17 @@ impl Bench {
 
     /// Runs until nothing is left to be done, passing the time as the kernel side asks.
     pub(crate) fn run(&mut self) {
+        self.work(None);
+    }
+
+    /// Runs for so long.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.work(Some(end));
+        self.now = end;
+    }
+
+    fn work(&mut self, end: Option<Instant>) {
         let mut buffer = vec![0; 32 << 10];
         for _ in 0..100_000 {
             if let Some(Send { lane, len }) =
@@ -103,6 +114,9 @@ impl Bench {
                 self.events.push(event);
             }
             let Some(at) = self.side.poll_timeout() else { return };
+            if end.is_some_and(|end| at > end) {
+                return;
+            }
             self.now = self.now.max(at);
             self.side.handle_timeout(self.now, &mut self.caches);
         }

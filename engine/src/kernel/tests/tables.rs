@@ -5,6 +5,7 @@ use crate::config::{Filter, Policy};
 use crate::filter::FlowFilter;
 
 use super::super::errno::ENOENT;
+use super::super::testing::LONG;
 use proto_ctnl::{ProtoInfo, Tcp};
 
 use super::*;
@@ -265,6 +266,26 @@ fn an_audit_that_is_asked_for_early_follows() {
 }
 
 #[test]
+fn a_flow_keeps_its_moment_when_others_are_gone() {
+    let seconds = Duration::from_secs;
+    for look in [false, true] {
+        let mut b = half_silent(4000);
+        b.side.allow_look(look);
+        assert!(b.side.start_audit(b.now, &b.caches));
+        b.run_for(seconds(20));
+        let visited = b.log.len() + b.looked;
+        assert!((700..900).contains(&visited), "{visited} in two fifths of the time");
+        b.table.clear();
+        b.run_for(seconds(32));
+        let left = b.caches.internal.silent_len();
+        assert!((700..900).contains(&left), "{left} were visited before they ended");
+        assert!(b.side.start_audit(b.now, &b.caches));
+        b.run_for(seconds(21));
+        assert_eq!(b.caches.internal.silent_len(), 0, "all within 53 s");
+    }
+}
+
+#[test]
 fn another_flow_whose_answers_have_the_tuple_is_not_taken_for_it() {
     // Between the dump and the audit the flow ended, and the server opened one of its own. The
     // kernel finds that one when it is asked for the tuple.
@@ -290,6 +311,7 @@ fn an_event_is_newer_than_an_audit() {
     b.table.clear();
     assert!(b.side.start_audit(b.now, &b.caches));
     let mut buffer = vec![0; 4096];
+    b.now += LONG;
     let send = b.side.poll_send(b.now, &mut b.caches, &mut buffer).unwrap();
     // While the request is on its way, the tuple is used again and the kernel says so.
     b.caches.internal.replace(&kernel_tcp(1), 1).unwrap();
@@ -308,7 +330,7 @@ fn an_event_is_newer_than_an_audit() {
 #[test]
 fn an_audit_without_answers_is_over_all_the_same() {
     let mut b = half_silent(4);
-    b.deaf = 1;
+    b.deaf = 2;
     assert!(b.side.start_audit(b.now, &b.caches));
     b.run();
     let done = AuditReport { checked: 2, failed: 2, ..AuditReport::default() };
