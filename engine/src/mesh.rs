@@ -188,6 +188,11 @@ impl<T> Pipe<T> {
         Ok(self.receiver.must_wake())
     }
 
+    /// Like [`Self::push`], for what the receiver need not look at soon.
+    pub fn push_quietly(&self, item: T) -> Result<(), T> {
+        self.queue.push(item)
+    }
+
     /// The oldest item.
     pub fn pop(&self) -> Option<T> {
         self.queue.pop()

@@ -157,12 +157,20 @@ pub struct Shards {
     /// Which shard is asked for changes first.
     source: usize,
     dropped: Dropped,
+    stirred: bool,
 }
 
 impl Shards {
     /// `local` is shard 0, `remotes` are the shards from 1 on.
     pub const fn new(local: Shard, remotes: Vec<Remote>, now: Moment) -> Self {
-        Self { local, remotes, now, source: 0, dropped: Dropped { peer: 0, events: 0 } }
+        Self {
+            local,
+            remotes,
+            now,
+            source: 0,
+            dropped: Dropped { peer: 0, events: 0 },
+            stirred: false,
+        }
     }
 
     /// Sets the time of this turn.
@@ -231,7 +239,10 @@ impl Shards {
         for (i, remote) in self.remotes.iter_mut().enumerate() {
             while let Some(item) = remote.from.pop() {
                 match item {
-                    ToHub::Changes(block) => remote.ready.push_back(block),
+                    ToHub::Changes(block) => {
+                        self.stirred = true;
+                        remote.ready.push_back(block);
+                    }
                     ToHub::Emptied(mut block) => {
                         block.clear();
                         remote.free.push(block);
@@ -240,11 +251,19 @@ impl Shards {
                         block.clear();
                         remote.free_feedback.push(block);
                     }
-                    ToHub::Outcome(outcome) => return Some((i + 1, outcome)),
+                    ToHub::Outcome(outcome) => {
+                        self.stirred = true;
+                        return Some((i + 1, outcome));
+                    }
                 }
             }
         }
         None
+    }
+
+    /// Whether another shard sent more than empty blocks since the last call.
+    pub const fn take_stirred(&mut self) -> bool {
+        std::mem::replace(&mut self.stirred, false)
     }
 
     /// Hands over what was gathered in this turn; `wake` is called for each shard that sleeps.

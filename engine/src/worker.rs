@@ -21,6 +21,29 @@ pub enum Pace {
     Stop,
 }
 
+/// What a worker took from its pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Took {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Messages of the peer, and what became of messages to it.
+    Received,
+    /// Other things as well.
+    Other,
+}
+
+impl ToShard {
+    const fn weight(&self) -> Took {
+        match self {
+            Self::Inbound(Inbound { content: Content::Peer, .. }) | Self::Feedback(_) => {
+                Took::Received
+            }
+            Self::Inbound(_) | Self::Emptied(_) | Self::Order(_) => Took::Other,
+        }
+    }
+}
+
 /// A shard behind pipes.
 #[derive(Debug)]
 pub struct Worker {
@@ -34,6 +57,7 @@ pub struct Worker {
     backlog: VecDeque<ToHub>,
     /// Blocks of a dump that are not given back yet.
     held: Vec<Vec<u8>>,
+    took: Took,
     stopping: bool,
 }
 
@@ -47,6 +71,7 @@ impl Worker {
             free: (0..CHANGE_BLOCKS).map(|_| Changes::new()).collect(),
             backlog: VecDeque::with_capacity(4 * CHANGE_BLOCKS),
             held: Vec::new(),
+            took: Took::Nothing,
             stopping: false,
         }
     }
@@ -56,12 +81,19 @@ impl Worker {
         !self.from_hub.is_empty()
     }
 
+    /// What the last turn took from the hub.
+    pub const fn took(&self) -> Took {
+        self.took
+    }
+
     /// Takes at most `blocks` items from the hub and hands over what is ready. `wake` is called
     /// if the hub sleeps.
     pub fn turn(&mut self, now: Moment, blocks: usize, mut wake: impl FnMut()) -> Pace {
         let mut wanted = false;
+        self.took = Took::Nothing;
         for _ in 0..blocks {
             let Some(item) = self.from_hub.pop() else { break };
+            self.took = self.took.max(item.weight());
             self.take(now, item);
         }
         self.shard.work(now.at);
@@ -73,7 +105,7 @@ impl Worker {
             self.backlog.push_back(ToHub::Outcome(outcome));
         }
         while let Some(item) = self.backlog.pop_front() {
-            match self.to_hub.push(item) {
+            match self.hand_over(item) {
                 Ok(asleep) => wanted |= asleep,
                 Err(item) => {
                     self.backlog.push_front(item);
@@ -90,6 +122,16 @@ impl Worker {
             Pace::Busy
         } else {
             Pace::Idle
+        }
+    }
+
+    /// Empty blocks are no reason to wake the hub.
+    fn hand_over(&self, item: ToHub) -> Result<bool, ToHub> {
+        match item {
+            ToHub::Emptied(_) | ToHub::FeedbackEmptied(_) => {
+                self.to_hub.push_quietly(item).map(|()| false)
+            }
+            ToHub::Changes(_) | ToHub::Outcome(_) => self.to_hub.push(item),
         }
     }
 

@@ -89,17 +89,19 @@ impl HubThread {
         self.heartbeat.fetch_add(1, Ordering::Relaxed);
         let moment = self.hub.begin_turn(now);
         let found = self.io.drain(moment, &mut self.hub.shards.local);
-        let mut any = found.any;
+        let mut load = if found.any { Load::Some } else { Load::None };
         while let Some(completion) = self.ring.next_completion() {
-            any = true;
+            load = load.max(weight(completion.token));
             self.completion(now, completion.token, completion.outcome)?;
         }
-        if any {
+        if load == Load::Some {
             self.io.check_losses(&mut self.hub.shards.local);
         }
-        any |= self.hub.shards.has_inbound();
         self.hub.shards.local.work(now);
         self.hub.turn(now);
+        if self.hub.shards.take_stirred() {
+            load = load.max(Load::Some);
+        }
         while let Some(event) = self.hub.poll_event() {
             match event {
                 HubEvent::StartDump => self.dump.begin(&mut self.ring)?,
@@ -113,15 +115,18 @@ impl HubThread {
         self.peers.handle_timeout(now, &mut self.ring)?;
         let blocked = self.peers.transmit(now, &mut self.ring, &mut self.hub)?;
         while let Some(answer) = self.hub.poll_answer() {
-            any = true;
+            load = load.max(Load::Some);
             self.clients.answer(answer.asker, answer.bytes, answer.last);
         }
         self.clients.send(&mut self.ring)?;
         ShardIo::turn_ended(moment, &mut self.hub.shards.local);
-        self.rest(now, found.more || sent || self.dump.is_running(), any, blocked)
+        if found.more || sent || self.dump.is_running() {
+            load = Load::Busy;
+        }
+        self.rest(now, load, blocked)
     }
 
-    fn rest(&mut self, now: Instant, more: bool, any: bool, blocked: bool) -> Result<(), IoError> {
+    fn rest(&mut self, now: Instant, mut load: Load, blocked: bool) -> Result<(), IoError> {
         let (ring, workers) = (&mut self.ring, &self.workers);
         let mut failed = None;
         self.hub.shards.flush(|k| {
@@ -133,12 +138,12 @@ impl HubThread {
             return Err(error);
         }
         // What the link has no room for waits for a send to complete, not for time.
-        let busy = more || self.hub.shards.local.is_busy() && !blocked;
-        let load = match (busy, any || self.hub.shards.has_backlog()) {
-            (true, _) => Load::Busy,
-            (false, true) => Load::Some,
-            (false, false) => Load::None,
-        };
+        if self.hub.shards.local.is_busy() && !blocked {
+            load = Load::Busy;
+        }
+        if self.hub.shards.has_backlog() {
+            load = load.max(Load::Some);
+        }
         let deadline = [
             self.hub.poll_timeout(),
             self.hub.shards.local.poll_timeout(),
@@ -250,5 +255,14 @@ impl HubThread {
                 _ => self.stopping = true,
             }
         }
+    }
+}
+
+/// What a completion says of the turn. The reason for a wake-up stands in the pipes.
+const fn weight(raw: u64) -> Load {
+    match Token::from_raw(raw) {
+        None | Some(Token::Wake) => Load::None,
+        Some(Token::Link(_)) => Load::Received,
+        Some(_) => Load::Some,
     }
 }

@@ -13,7 +13,7 @@ use crate::clock::Moment;
 use crate::log::Log;
 use crate::mesh::{Content, Pipe, Sleep, ToHub, ToShard};
 use crate::shard::{Shard, ShardConfig};
-use crate::worker::{Pace, Worker};
+use crate::worker::{Pace, Took, Worker};
 
 /// Blocks taken from the hub in one turn.
 const BLOCKS_PER_TURN: usize = 4;
@@ -73,14 +73,14 @@ impl WorkerThread {
             let found = self.io.drain(now, &mut self.worker.shard);
             let mut any = found.any;
             while let Some(completion) = self.ring.next_completion() {
-                any = true;
+                // What it was woken for stands in the pipe.
+                any |= completion.token != Token::Wake.raw();
                 self.completion(now, completion.token, completion.outcome)?;
             }
             if any {
                 self.io.check_losses(&mut self.worker.shard);
             }
             let hub = &self.hub;
-            any |= self.worker.has_inbound();
             let pace = self.worker.turn(now, BLOCKS_PER_TURN, || hub.wake());
             if pace == Pace::Stop {
                 return Ok(());
@@ -91,7 +91,11 @@ impl WorkerThread {
             } else if any {
                 Load::Some
             } else {
-                Load::None
+                match self.worker.took() {
+                    Took::Nothing => Load::None,
+                    Took::Received => Load::Received,
+                    Took::Other => Load::Some,
+                }
             };
             ShardIo::turn_ended(now, &mut self.worker.shard);
             let (worker, io, sleep) = (&self.worker, &self.io, &self.sleep);
