@@ -36,12 +36,14 @@ pub(super) enum Load {
 #[derive(Debug)]
 pub(super) struct Pacer {
     linger: Duration,
+    /// How busy the last turn was that had work.
+    last: Load,
 }
 
 impl Pacer {
     /// `linger` of 0 wakes for each event.
     pub(super) const fn new(linger: Duration) -> Self {
-        Self { linger }
+        Self { linger, last: Load::None }
     }
 
     /// Submits what is queued and waits as `load` says, until `deadline` at the latest. `sleep` is
@@ -55,14 +57,19 @@ impl Pacer {
         deadline: Option<Instant>,
         sleep: impl FnOnce() -> bool,
     ) -> Result<bool, IoError> {
+        // An active node receives acknowledgements between its events, and those are not to wait.
+        let only_receives = load == Load::Received && self.last <= Load::Received;
+        if load != Load::None {
+            self.last = load;
+        }
         let left = deadline.map_or(SLEEP_MAX, |at| at.saturating_duration_since(now));
         if load == Load::Busy || left.is_zero() {
             ring.submit()?;
             return Ok(false);
         }
         let (batch, linger) = match load {
-            Load::Received => (RECEIVED_BATCH, self.linger * RECEIVED_LINGERS),
-            Load::Some => (BATCH, self.linger),
+            Load::Received if only_receives => (RECEIVED_BATCH, self.linger * RECEIVED_LINGERS),
+            Load::Received | Load::Some => (BATCH, self.linger),
             Load::None | Load::Busy => (0, Duration::ZERO),
         };
         if !linger.is_zero() {
