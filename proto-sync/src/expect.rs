@@ -150,13 +150,18 @@ impl<'a> ExpectPayload<'a> {
     /// Checks what follows a message's header. Nothing is mandatory.
     ///
     /// # Errors
-    /// An attribute that an expectation can not have, or of a size that it can not have.
+    /// An attribute that an expectation can not have, or of a size that it can not have; no
+    /// master.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
         let mut table = Table::walk(payload, &LIMITS)?;
         table.exclude(id::MASTER_IPV4, id::MASTER_IPV6);
         table.exclude(id::EXPECT_IPV4, id::EXPECT_IPV6);
         table.exclude(id::MASK_IPV4, id::MASK_IPV6);
-        Ok(Self { table })
+        let payload = Self { table };
+        match payload.master() {
+            Some(_) => Ok(payload),
+            None => Err(table.missing(id::MASTER_IPV4)),
+        }
     }
 
     /// The master's original tuple, the key; `None` if a part of it is missing.

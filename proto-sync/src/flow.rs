@@ -340,24 +340,23 @@ impl<'a> FlowPayload<'a> {
     /// accepted.
     ///
     /// # Errors
-    /// An attribute that a flow can not have, or of a size that it can not have.
+    /// An attribute that a flow can not have, or of a size that it can not have; no addresses.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
         let mut table = Table::walk(payload, &LIMITS)?;
         table.exclude(id::IPV4, id::IPV6);
         table.exclude(id::MASTER_IPV4, id::MASTER_IPV6);
         table.exclude(id::SNAT_IPV4, id::SNAT_IPV6);
         table.exclude(id::DNAT_IPV4, id::DNAT_IPV6);
+        if !table.has(id::IPV4) && !table.has(id::IPV6) {
+            return Err(table.missing(id::IPV4));
+        }
         Ok(Self { table })
     }
 
-    /// Whether there are addresses: a message without them names no flow.
-    pub const fn has_addresses(&self) -> bool {
-        self.table.has(id::IPV4) || self.table.has(id::IPV6)
-    }
-
-    /// The key. What the message lacks is zero, the addresses 0.0.0.0.
+    /// The key. A protocol or ports that the message lacks are zero.
     pub fn orig_tuple(&self) -> Tuple {
         let t = &self.table;
+        // Whatever was parsed has addresses.
         let (src, dst) = addresses(t, id::IPV4, id::IPV6).unwrap_or(UNSPECIFIED);
         let mut tuple =
             Tuple { src, dst, proto: t.u8(id::L4PROTO).unwrap_or(0), l4: L4::default() };
@@ -380,13 +379,11 @@ impl<'a> FlowPayload<'a> {
     }
 
     /// Writes what the message carries to `flow`, and nothing else: what is absent keeps its value
-    /// and its presence. ORIG needs addresses; MASTER needs addresses, protocol and ports.
+    /// and its presence. MASTER needs addresses, protocol and ports.
     pub fn write_to(&self, flow: &mut Flow) {
         let t = &self.table;
-        if self.has_addresses() {
-            flow.orig = self.orig_tuple();
-            flow.present.insert(Present::ORIG);
-        }
+        flow.orig = self.orig_tuple();
+        flow.present.insert(Present::ORIG);
         if let Some(status) = t.u32(id::STATUS) {
             flow.status = Status(status);
             flow.present.insert(Present::STATUS);

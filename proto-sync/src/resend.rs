@@ -208,9 +208,14 @@ impl ResendQueue {
     /// Removes every element of `from..=to` and passes it on, in order. Gives how many there were.
     pub(crate) fn take(&mut self, from: u32, to: u32, mut each: impl FnMut(Sent)) -> u32 {
         let from = if before(from, self.tail) { self.tail } else { from };
+        // Whether one number comes before another is only known of close ones: an end of a forged
+        // range may be far from everything, and must not be compared with the other end alone.
+        if !self.spans(from) {
+            return 0;
+        }
         let newest = self.head.wrapping_sub(1);
         let to = if before(newest, to) { newest } else { to };
-        if before(to, from) || self.tail == self.head {
+        if before(to, from) {
             return 0;
         }
         let live = self.live;
@@ -268,7 +273,7 @@ impl ResendQueue {
 
     /// Whether `seq` is a number that an element has or had lately.
     pub(crate) const fn spans(&self, seq: u32) -> bool {
-        !before(seq, self.tail) && before(seq, self.head)
+        seq.wrapping_sub(self.tail) < self.head.wrapping_sub(self.tail)
     }
 
     /// The peer has `from..=to`: what of it was evicted is not missing.
@@ -350,6 +355,25 @@ mod tests {
         assert_eq!(q.take(start, start.wrapping_add(500), |_| ()), 4);
         assert_eq!((q.len(), q.peak()), (0, 10));
         assert_eq!(q.take(start, start.wrapping_add(500), |_| ()), 0);
+    }
+
+    /// A forged range: such ends once made a scan that went round and round.
+    #[test]
+    fn ends_far_from_everything_free_nothing_but_what_is_between() {
+        const HALF: u32 = 1 << 31;
+        let far = [HALF - 9, HALF - 1, HALF, HALF + 1, HALF + 9, u32::MAX - 9];
+        for start in [0, 7, HALF, u32::MAX - 3] {
+            for (a, b) in far.iter().flat_map(|a| far.iter().map(move |b| (*a, *b))) {
+                let mut q = ResendQueue::new(100, start);
+                for n in 0..10 {
+                    q.push(start.wrapping_add(n), object(n), 0);
+                }
+                let freed = q.take(start.wrapping_add(a), start.wrapping_add(b), |_| ());
+                assert_eq!(q.len(), 10 - freed, "{start} {a} {b}");
+                // Still whole.
+                assert_eq!(q.take(start, start.wrapping_add(9), |_| ()), 10 - freed);
+            }
+        }
     }
 
     #[test]

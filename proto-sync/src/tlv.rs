@@ -23,6 +23,8 @@ pub enum PayloadErrorKind {
     BadSize,
     /// More octets than any message has.
     TooLong,
+    /// An attribute without which a message names no flow is not there.
+    Missing,
 }
 
 /// Why and where the attributes of a message were refused.
@@ -43,6 +45,7 @@ impl fmt::Display for PayloadError {
             PayloadErrorKind::UnknownId => "unknown",
             PayloadErrorKind::BadSize => "bad size",
             PayloadErrorKind::TooLong => "message too long",
+            PayloadErrorKind::Missing => "missing",
         };
         write!(f, "attribute {} at offset {}: {what}", self.id, self.offset)
     }
@@ -103,6 +106,11 @@ impl<'a, const N: usize> Table<'a, N> {
             rest = rest.get(step..).unwrap_or_default();
         }
         Ok(table)
+    }
+
+    /// The error that neither of two attributes, of which one is needed, is there.
+    pub(crate) const fn missing(&self, id: u16) -> PayloadError {
+        PayloadError { kind: PayloadErrorKind::Missing, id, offset: self.payload.len() as u16 }
     }
 
     /// Whether attribute `id` is there.

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use common::{list, number, scenario, scenarios, unhex};
 use proto_ctnl::{Expect, Flow, Present, ProtoInfo};
 use proto_sync::{
-    EncodeOptions, ExpectPayload, FlowPayload, HEADER_LEN, Kind, Messages, RawMessage,
-    encode_expect, encode_flow,
+    EncodeOptions, ExpectPayload, FlowPayload, HEADER_LEN, Kind, Messages, PayloadError,
+    PayloadErrorKind, RawMessage, encode_expect, encode_flow,
 };
 use serde_json::Value;
 
@@ -276,12 +276,17 @@ fn hand_made_messages_are_judged_as_the_original_did() {
     let mut refused = 0;
     for case in list(&scenario("notrack-crafted")["cases"]) {
         let octets = unhex(case["hex"].as_str().unwrap());
+        // Without addresses, or a master, it is refused here; the original keeps an entry that
+        // nobody can use.
+        let is_bad = |error: PayloadError| error.kind != PayloadErrorKind::Missing;
         let bad = Messages::new(&octets)
             .filter_map(Result::ok)
             .filter(|m| m.flags & !0x60 == 0)
             .filter(|m| match Kind::from_type(m.message_type) {
-                Some(kind) if kind.is_expect() => ExpectPayload::parse(m.payload()).is_err(),
-                Some(_) => FlowPayload::parse(m.payload()).is_err(),
+                Some(kind) if kind.is_expect() => {
+                    ExpectPayload::parse(m.payload()).is_err_and(is_bad)
+                }
+                Some(_) => FlowPayload::parse(m.payload()).is_err_and(is_bad),
                 None => false,
             })
             .count();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shardtrack_tests::cond::{wait_equal, wait_until};
+use shardtrack_tests::cond::{settle, wait_equal, wait_until};
 use shardtrack_tests::flows::{Without, marked, mixture, plain};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
@@ -38,6 +38,10 @@ fn forged_datagrams(mode: Mode) {
     for faults in &relay.faults {
         faults.forged.store(0, Ordering::Relaxed);
     }
+    // What is still on its way comes before the flush.
+    settle(Duration::from_secs(20), Duration::from_secs(1), || {
+        (relay.work[0].came.load(Ordering::Relaxed), pair.b.cached(false))
+    });
     assert!(!pair.a.exited() && !pair.b.exited(), "a daemon died");
     let malformed = pair.b.counter(28, "Malformed messages:").unwrap_or(0);
     assert!(malformed > FORGED / 10, "only {malformed} counted as malformed");

@@ -216,8 +216,10 @@ impl Kernel {
 
     /// Sends bytes to a multicast group, as if the kernel had.
     pub fn forge_event(&self, bytes: &[u8], group: u32) {
-        let groups = netlink::SocketAddrNetlink::new(0, 1 << (group - 1));
-        // Refused if nobody listens, or if the bytes are none.
+        // Besides the group, a message goes to a port: the kernel's, 0, would do what it says. This
+        // port is nobody's.
+        let groups = netlink::SocketAddrNetlink::new(NOBODY, 1 << (group - 1));
+        // Refused because nobody has the port, when the group has it.
         let _ = sendto(&self.socket, bytes, SendFlags::empty(), &groups);
     }
 }
@@ -233,6 +235,8 @@ fn none_failed(what: &str, failures: &[Failure], show: impl Fn(usize) -> String)
     }
 }
 
+/// A port that no socket has: the kernel gives process ids, or numbers that are negative as such.
+const NOBODY: u32 = 0x7fff_ffff;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 

@@ -2,12 +2,12 @@
 //!
 //! The test calls itself with an engine that answers two requests and does nothing else.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use conntrackd::program;
 use engine::command::{Request, StatKind};
 use engine::snapshot::Snapshot;
 
+/// How an aborted process ends.
+const SIGABRT: i32 = 6;
 /// Set in the environment of the calls that are daemons or clients.
 const CALLED: &str = "LIFE_TEST_IS_THE_PROGRAM";
 
@@ -39,6 +41,10 @@ impl Running for FakeRunning {
     fn run(self) -> Result<(), String> {
         let Start { control, log, console, heartbeat, .. } = self.0;
         let control = control.ok_or("no socket")?;
+        if std::env::var_os("LIFE_TEST_BUG").is_some() {
+            let shard = std::thread::Builder::new().name("shard 1".to_owned());
+            shard.spawn(|| panic!("two and two make five")).expect("a thread");
+        }
         for client in control.incoming() {
             heartbeat.fetch_add(1, Ordering::Relaxed);
             let mut client = client.map_err(|error| error.to_string())?;
@@ -207,6 +213,19 @@ fn after_a_kill() {
     place.stop();
 }
 
+/// A daemon does not live on without one of its threads.
+fn a_bug_in_a_thread() {
+    let place = Place::new(" LogFile HERE/log");
+    let daemon = place.command(&[]).env("LIFE_TEST_BUG", "1").output().expect("it runs");
+    assert_eq!(daemon.status.signal(), Some(SIGABRT), "{daemon:?}");
+    let log = fs::read_to_string(place.file("log")).expect("a log");
+    let told = lines(&log).into_iter().next_back().unwrap_or_default();
+    assert!(told.starts_with("[ERROR] this is a bug: thread `shard 1' gives up at "), "{log}");
+    assert!(told.ends_with(": two and two make five"), "{log}");
+    assert!(place.call(&["-d"]).status.success(), "the next one starts");
+    place.stop();
+}
+
 fn under_a_service_manager() {
     let place = Place::new("");
     let path = place.file("notify");
@@ -243,23 +262,31 @@ fn under_a_service_manager() {
     place.stop();
 }
 
+const TESTS: [(&str, fn()); 6] = [
+    ("in_the_foreground", in_the_foreground),
+    ("in_the_background", in_the_background),
+    ("a_start_that_fails", a_start_that_fails),
+    ("after_a_kill", after_a_kill),
+    ("a_bug_in_a_thread", a_bug_in_a_thread),
+    ("under_a_service_manager", under_a_service_manager),
+];
+
+/// Understands what test runners say to a test binary: a list, one test by name, all tests.
 fn main() -> ExitCode {
     if std::env::var_os(CALLED).is_some() {
         return program::run(std::env::args_os(), Fake);
     }
-    let filter: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // Only asked for its tests, by tools that list them.
-    if filter.iter().any(|argument| argument == "--list") {
-        return ExitCode::SUCCESS;
-    }
-    assert!(Path::new("/proc/self").exists());
-    for (name, test) in [
-        ("in_the_foreground", in_the_foreground as fn()),
-        ("in_the_background", in_the_background),
-        ("a_start_that_fails", a_start_that_fails),
-        ("after_a_kill", after_a_kill),
-        ("under_a_service_manager", under_a_service_manager),
-    ] {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let said = |word: &str| arguments.iter().any(|argument| argument == word);
+    let is_wanted = |name: &str| !TESTS.iter().any(|(other, _)| said(other)) || said(name);
+    for (name, test) in TESTS.iter().filter(|(name, _)| is_wanted(name)) {
+        if said("--list") {
+            // None is ignored.
+            if !said("--ignored") {
+                println!("{name}: test");
+            }
+            continue;
+        }
         test();
         println!("test {name} ... ok");
     }

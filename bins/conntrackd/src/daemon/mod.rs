@@ -2,6 +2,7 @@
 
 mod background;
 mod control;
+mod last_words;
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -80,6 +81,7 @@ pub fn run(settings: &Settings, background: bool, engine: impl Engine) -> u8 {
         }
     };
     let logger = Arc::new(Logger::new(sink));
+    last_words::on_panic(&logger);
     let notify = Notify::new(settings.systemd);
     let parent = match background {
         false => None,
