@@ -12,6 +12,7 @@ use crate::audit::Audit;
 use crate::clock::Moment;
 use crate::command::{Object, Request, Scope, Side, StatKind};
 use crate::commands::{Commands, Step};
+use crate::config::Intake;
 use crate::console::Console;
 use crate::kernel::AuditMethod;
 use crate::link::LinkSet;
@@ -58,6 +59,10 @@ pub struct Hub {
     session: Option<Session>,
     commands: Commands,
     plan: ResyncPlan,
+    /// Events lost since the kernel's table was last read because of that.
+    lost: u64,
+    /// Whether shard 0 takes events of the others.
+    shared_intake: bool,
     /// Who waits for a reading of the kernel's table.
     readers: Vec<(TableUse, Asker)>,
     statistics: VecDeque<(Asker, StatKind)>,
@@ -109,6 +114,7 @@ impl Hub {
     pub fn new(parts: HubParts, now: Instant) -> Self {
         let count = parts.shards.count();
         let plan = ResyncPlan::new(count, parts.overrun_resync);
+        let shared_intake = parts.expectations || parts.base.engine.intake == Intake::Single;
         Self {
             shards: parts.shards,
             links: parts.links,
@@ -117,6 +123,8 @@ impl Hub {
             commands: Commands::new(count),
             plan,
             readers: Vec::new(),
+            lost: 0,
+            shared_intake,
             audit: Audit::new(parts.buckets, parts.look),
             populated: false,
             acknowledged: parts.acknowledged,
@@ -238,9 +246,7 @@ impl Hub {
         let dropped = self.shards.take_dropped();
         if dropped.events > 0 {
             self.base.netlink.event_errors += dropped.events;
-            for k in 0..self.shards.count() {
-                self.plan.lost(now, k);
-            }
+            self.plan.lost_of_all(now);
         }
         if dropped.peer > 0 {
             self.links.dropped += dropped.peer;
@@ -251,6 +257,10 @@ impl Hub {
                 self.shards.order(k, Order::ReadBegin(purpose));
             }
             self.base.netlink.resyncs += u64::from(purpose == TableUse::Reconcile);
+            let lost = std::mem::take(&mut self.lost);
+            if lost > 0 {
+                self.log.notice(format_args!("{lost} events were lost, reading the kernel table"));
+            }
             self.events.push_back(HubEvent::StartDump);
         }
         if self.resend_at.is_some_and(|at| at <= now) {
@@ -352,11 +362,22 @@ impl Hub {
         }
     }
 
+    /// Losses may come by the thousand: the first is told, and their sum when they are made good.
     fn lost(&mut self, now: Instant, k: usize, events: u64) {
-        self.plan.lost(now, k);
-        self.log.warning(format_args!(
-            "shard {k} lost {events} events, its part of the kernel table will be read again"
-        ));
+        let first = self.lost == 0;
+        self.lost += events;
+        // Shard 0 also takes what it passes on to the others.
+        let read = match k {
+            0 if self.shared_intake => self.plan.lost_of_all(now),
+            _ => self.plan.lost(now, k),
+        };
+        if first && read {
+            self.log.warning(format_args!("shard {k} loses events, the table will be read again"));
+        } else if first {
+            self.log.warning(format_args!(
+                "shard {k} loses events, and NetlinkOverrunResync does not let it read them again"
+            ));
+        }
     }
 
     /// A reading of the kernel's table has ended for all shards.

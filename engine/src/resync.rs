@@ -91,12 +91,22 @@ impl ResyncPlan {
         }
     }
 
-    /// Shard `k` lost events.
-    pub(crate) fn lost(&mut self, now: Instant, k: usize) {
-        let Some(delay) = self.delay else { return };
+    /// Shard `k` lost events. Whether a reading makes that good.
+    pub(crate) fn lost(&mut self, now: Instant, k: usize) -> bool {
+        self.lost_of(now, ShardSet(if k < 64 { 1 << k } else { 0 }))
+    }
+
+    /// Events of all shards were lost.
+    pub(crate) fn lost_of_all(&mut self, now: Instant) -> bool {
+        self.lost_of(now, self.all)
+    }
+
+    fn lost_of(&mut self, now: Instant, shards: ShardSet) -> bool {
+        let Some(delay) = self.delay else { return false };
         let latest = *self.latest.get_or_insert(now + delay);
-        self.reconcile.insert(k);
+        self.reconcile.0 |= shards.0;
         self.due = Some((now + QUIET).min(latest));
+        true
     }
 
     /// The table is to be read for all shards.
@@ -198,23 +208,27 @@ mod tests {
         let at = |ms| t0 + Duration::from_millis(ms);
         let mut plan = plan(Some(3), t0);
         for ms in (0..3000).step_by(500) {
-            plan.lost(at(ms), 1);
+            assert!(plan.lost(at(ms), 1));
             assert_eq!(plan.poll(at(ms)), None);
         }
         assert_eq!(plan.poll_timeout(), Some(at(3000)));
         assert_eq!(plan.poll(at(3000)), Some((TableUse::Reconcile, ShardSet(0b10))));
-        plan.lost(at(3100), 0);
+        assert!(plan.lost(at(3100), 0));
         assert_eq!(plan.poll(at(9000)), None, "one reading at a time");
         assert_eq!(plan.done(at(9000), 1, false), None, "the kernel is not done");
         assert_eq!(plan.told(at(9000)), Some(TableUse::Reconcile));
         assert_eq!(plan.poll(at(9000)), Some((TableUse::Reconcile, ShardSet(0b1))));
+        assert_eq!(plan.told(at(9000)), None);
+        assert_eq!(plan.done(at(9000), 0, false), Some(TableUse::Reconcile));
+        assert!(plan.lost_of_all(at(9000)));
+        assert_eq!(plan.poll(at(99_000)), Some((TableUse::Reconcile, ShardSet(0b11))));
     }
 
     #[test]
     fn a_reading_that_failed_is_repeated_for_whom_it_failed() {
         let t0 = Instant::now();
         let mut plan = plan(None, t0);
-        plan.lost(t0, 0);
+        assert!(!plan.lost(t0, 0), "switched off");
         assert_eq!(plan.poll(t0 + Duration::from_secs(99)), None, "switched off");
         plan.demand(t0, TableUse::Reconcile);
         assert_eq!(plan.poll(t0), Some((TableUse::Reconcile, ShardSet(0b11))));
