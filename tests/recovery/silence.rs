@@ -1,17 +1,21 @@
 //! Flows that existed before the daemon: the kernel tells nobody when they change or end.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use proto_ctnl::{Flow, FlowRef, Messages};
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
-use shardtrack_tests::table::{Masks, cache_lines};
+use shardtrack_tests::proc::own_cpu_time;
 
 const EVENTS: &str = "net/netfilter/nf_conntrack_events";
 const FLOWS: u32 = 50_000;
+/// In which each silent flow is looked at once.
+const PERIOD: Duration = Duration::from_secs(52);
 
 /// A flow made while its namespace has no events is as silent as one made while nobody on the
 /// machine listens: which nobody can be sure of where tests run beside each other.
@@ -19,6 +23,34 @@ fn make_silent(kernel: &mut Kernel, pair: &Pair, first: u32, count: u32) {
     pair.a.ns.sysctl(EVENTS, 0);
     kernel.create_at(&plain(first, count), 0);
     pair.a.ns.sysctl(EVENTS, 2);
+}
+
+/// What identifies a flow here, and what changes: all flows are TCP over IPv4.
+type Known = BTreeSet<[String; 4]>;
+
+/// What the kernel has.
+fn in_kernel(kernel: &mut Kernel) -> Known {
+    let mut known = Known::new();
+    let visit = |bytes: &[u8]| {
+        let message = Messages::new(bytes).next().unwrap().unwrap();
+        let mut flow = Flow::default();
+        FlowRef::parse(&message).unwrap().write_to(&mut flow).unwrap();
+        let [src, dst] = [flow.orig.src, flow.orig.dst].map(|address| address.to_string());
+        known.insert([src, dst, flow.orig.l4.a.to_string(), flow.mark.to_string()]);
+    };
+    kernel.read_whole(|batch| batch.dump(), visit);
+    known
+}
+
+/// What a daemon prints of a cache.
+fn printed(dump: &str) -> Known {
+    let word = |line: &str, key: &str| {
+        let value = line.split_whitespace().find_map(|word| word.strip_prefix(key));
+        value.unwrap_or("0").to_owned()
+    };
+    dump.lines()
+        .map(|line| ["src=", "dst=", "sport=", "mark="].map(|key| word(line, key)))
+        .collect()
 }
 
 #[test]
@@ -31,7 +63,7 @@ fn the_end_of_silent_flows_is_noticed() {
     make_silent(&mut kernel, &pair, 0, FLOWS);
     pair.start();
     let all = u64::from(FLOWS);
-    wait_until(Duration::from_secs(10), "both know the silent flows", || {
+    wait_until(Duration::from_secs(20), "both know the silent flows", || {
         pair.a.cached(true) == all && pair.b.cached(false) == all
     });
     let events = pair.a.counter(30, "events received:");
@@ -41,19 +73,40 @@ fn the_end_of_silent_flows_is_noticed() {
     let quarter = flows.iter().skip(1).step_by(4);
     let updated: Vec<_> = quarter.map(|flow| marked(flow, 5)).collect();
     kernel.update_at(&updated, 0);
-    assert_eq!(pair.a.counter(30, "events received:"), events, "the flows are not silent");
     let begin = Instant::now();
-    let left = all - gone.len() as u64;
-    let know = |mark: bool| {
-        let sent = cache_lines(&pair.a.client(&["-i"]), Masks { zero_mark: true, ..Masks::NONE });
-        let got = cache_lines(&pair.b.client(&["-e"]), Masks { zero_mark: true, ..Masks::NONE });
-        let marks = sent.iter().filter(|line| line.contains("mark=5")).count();
-        (!mark || marks == updated.len()) && sent == got && sent.len() as u64 == left
-    };
+    assert_eq!(pair.a.counter(30, "events received:"), events, "the flows are not silent");
+    let now = in_kernel(&mut kernel);
+    let changed = now.iter().filter(|[.., mark]| mark == "5").count();
+    assert_eq!((now.len(), changed), (flows.len() - gone.len(), updated.len()));
+    let left = now.len() as u64;
     wait_until(Duration::from_secs(60), "both caches agree with the kernel", || {
-        pair.a.cached(true) == left && know(true)
+        pair.a.cached(true) == left
+            && pair.b.cached(false) == left
+            && printed(&pair.a.client(&["-i"])) == now
+            && printed(&pair.b.client(&["-e"])) == now
     });
     println!("converged after {:.1} s", begin.elapsed().as_secs_f64());
+}
+
+/// How much slower the machine is now than the one that the limit was set on, by what asking the
+/// kernel for a flow costs: 3.8 µs there. Whoever shares caches or a core with us slows that down
+/// as much as what is measured. Never below one.
+fn slowness(kernel: &mut Kernel, flows: &[Flow]) -> f64 {
+    let begin = own_cpu_time().expect("the scheduler counts");
+    let failed = kernel.each(flows, 0, |batch, flow| batch.get(&flow.orig));
+    let took = own_cpu_time().expect("the scheduler counts") - begin;
+    assert!(failed.is_empty(), "{} flows are missing", failed.len());
+    (took.as_secs_f64() / flows.len() as f64 / 3.8e-6).max(1.0)
+}
+
+/// The share of a core that the daemon took in a window. `work` is done from time to time.
+fn share(pair: &Pair, window: Duration, mut work: impl FnMut()) -> f64 {
+    let begin = (pair.a.cpu_time(), Instant::now());
+    while begin.1.elapsed() < window {
+        std::thread::sleep(window / 8);
+        work();
+    }
+    (pair.a.cpu_time() - begin.0).as_secs_f64() / begin.1.elapsed().as_secs_f64()
 }
 
 #[test]
@@ -64,23 +117,40 @@ fn watching_silent_flows_costs_little_and_ends_with_them() {
     let mut pair = Pair::new(setup.clone(), setup);
     let mut kernel = Kernel::of(&pair.a.ns);
     make_silent(&mut kernel, &pair, 0, FLOWS);
+    let sample = plain(0, 4000);
     pair.start();
-    let share = |pair: &Pair, seconds: u64| {
-        let begin = (pair.a.cpu_time(), Instant::now());
-        std::thread::sleep(Duration::from_secs(seconds));
-        (pair.a.cpu_time() - begin.0).as_secs_f64() / begin.1.elapsed().as_secs_f64()
-    };
     std::thread::sleep(Duration::from_secs(3));
-    let watching = share(&pair, 20);
+    let idle = {
+        // As much is going on as later, but nothing to be watched.
+        let mut idle = Pair::new(pair.a.setup.clone(), pair.b.setup.clone());
+        idle.start();
+        std::thread::sleep(Duration::from_secs(3));
+        share(&idle, Duration::from_secs(8), || ())
+    };
+    let per_million = 0.04;
+    let mut cheap = false;
+    for _ in 0..3 {
+        let mut slow = Vec::new();
+        let watching = share(&pair, PERIOD, || slow.push(slowness(&mut kernel, &sample)));
+        let slow = slow.iter().sum::<f64>() / slow.len() as f64;
+        let extra = (watching - idle) / f64::from(FLOWS) * 1e6;
+        println!(
+            "{:.2} % of a core per million flows, {:.3} % idle, machine {slow:.2} times slower",
+            extra * 100.0,
+            idle * 100.0
+        );
+        assert!(extra > 0.002, "nobody watches");
+        cheap = extra <= per_million * slow;
+        if cheap {
+            break;
+        }
+    }
+    assert!(cheap, "more than {:.0} % of a core per million silent flows", per_million * 100.0);
     kernel.flush();
     wait_until(Duration::from_secs(60), "the flows are forgotten", || pair.a.cached(true) == 0);
-    std::thread::sleep(Duration::from_secs(3));
-    let idle = share(&pair, 10);
-    let extra = watching - idle;
-    println!("{:.3} % of a core while watching, {:.3} % idle", watching * 100.0, idle * 100.0);
-    // Four hundredths of a core per million.
-    let allowed = 0.04 * f64::from(FLOWS) / 1e6;
-    assert!(extra <= allowed, "{extra:.5} of a core, {allowed:.5} allowed");
+    wait_until(Duration::from_secs(90), "nothing is watched any more", || {
+        share(&pair, Duration::from_secs(8), || ()) <= idle * 1.5
+    });
 }
 
 #[test]

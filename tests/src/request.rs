@@ -76,6 +76,13 @@ impl Batch {
         self.end();
     }
 
+    /// Asks for a flow.
+    pub fn get(&mut self, orig: &Tuple) {
+        self.begin(CT_GET, 0, family(orig));
+        self.tuple(1, orig);
+        self.end();
+    }
+
     /// Deletes all flows.
     pub fn flush(&mut self) {
         self.begin(CT_DELETE, 0, 0);

@@ -289,10 +289,10 @@ fn raise_events(log: &dyn Log) {
     }
 }
 
-/// A program that looks at silent flows. Where events leave the kernel without eBPF because the
-/// configuration wants it so, none is loaded for this either.
+/// A program that looks at silent flows, whatever way events take. Only `single`, which is the way
+/// that works everywhere, does without programs altogether.
 fn open_lookup(intake: Intake, log: &dyn Log) -> Option<FlowLookup> {
-    if !matches!(intake, Intake::Auto | Intake::Ring) {
+    if intake == Intake::Single {
         return None;
     }
     match FlowLookup::open() {
