@@ -3,14 +3,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use proto_ctnl::Flow;
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::TableSize;
-use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
+use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
 use shardtrack_tests::privilege;
 
-use crate::report::{self, Figures};
+use crate::report::{self, Comparison, Figures};
 use crate::{Options, bare};
 
 /// Events per second while CPU time is measured: what the original bears without an overrun.
@@ -23,13 +24,14 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         return Err(io::Error::other("needs root, and nf_conntrack_max must be ours to raise"));
     }
     let _size = TableSize::at_least(u64::from(options.flows) + 100_000)?;
+    let rate = options.rate.unwrap_or(RATE);
     let makes = [Make::Original, if options.original { Make::Original } else { Make::Ours }];
     let mut figures = [Vec::new(), Vec::new()];
     let mut floors = Vec::new();
     for round in 1..=options.rounds {
         println!("round {round} of {}", options.rounds);
         for (make, figures) in makes.into_iter().zip(&mut figures) {
-            let measured = measure(make, options.flows, options.rate.unwrap_or(RATE));
+            let measured = measure(make, options.flows, rate);
             println!("  {make:?}: {measured}");
             figures.push(measured);
         }
@@ -38,8 +40,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         floors.push(floor);
     }
     let [original, ours] = figures.map(|figures| Figures::median(&figures));
-    let text =
-        report::text(options.flows, options.rounds, &original, &ours, report::median(floors));
+    let (flows, rounds, floor) = (options.flows, options.rounds, report::median(floors));
+    let text = Comparison { flows, rate, rounds, original, ours, floor }.text();
     println!("\n{text}");
     if options.record {
         report::append(&text)?;
@@ -47,14 +49,23 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// One pair of a make: replication of new flows from one to the other, then their commit.
-fn measure(make: Make, flows: u32, rate: u32) -> Figures {
+/// What a node calls its losses of events, in the answer to this request.
+const OVERRUNS: (u32, &str) = (30, "netlink overrun:");
+
+fn pair_of(make: Make) -> Pair {
     let mut setup = Setup::new(make, Mode::Ftfw, Link::Udp);
     // The original's chains are as short as they can be, and its buffers as large as ours.
     setup.hash_size = 1 << 19;
     setup.event_buffer = 256 << 20;
     let mut pair = Pair::new(setup.clone(), setup);
     pair.start();
+    pair
+}
+
+/// One pair of a make: replication of new flows from one to the other, then the first one fails
+/// and the other commits. Then the same flows to a fresh pair, as fast as one core creates them.
+fn measure(make: Make, flows: u32, rate: u32) -> Figures {
+    let mut pair = pair_of(make);
     let table = plain(0, flows);
     let mut kernel = Kernel::of(&pair.a.ns);
     let before = (pair.a.cpu_time(), pair.b.cpu_time(), pair.b.resident());
@@ -67,13 +78,45 @@ fn measure(make: Make, flows: u32, rate: u32) -> Figures {
     let active = each(pair.a.cpu_time() - before.0);
     let backup = each(pair.b.cpu_time() - before.1);
     let memory = pair.b.resident().saturating_sub(before.2) as f64 / f64::from(flows);
+    let steady_overruns = pair.a.counter(OVERRUNS.0, OVERRUNS.1).unwrap_or(0);
+    // A firewall that has failed has no table. All namespaces share one hash table, in whose chains
+    // its entries would stand.
+    pair.a.kill9();
+    kernel.flush();
+    let (commit, commit_overruns) = commit(make, &pair.b, all);
+    drop(pair);
+    let (flood, flood_overruns) = flood(make, &table);
+    Figures {
+        active,
+        backup,
+        memory,
+        commit,
+        flood,
+        overruns: [steady_overruns, commit_overruns, flood_overruns],
+    }
+}
+
+/// Seconds that a commit takes, and how often events were lost meanwhile.
+fn commit(make: Make, node: &Node, all: u64) -> (f64, u64) {
     let begin = Instant::now();
-    pair.b.client(&["-c"]);
-    let commit = begin.elapsed();
+    node.client(&["-c"]);
+    let spent = begin.elapsed();
     let committed: u64 =
-        pair.b.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0);
+        node.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0);
     assert!(committed >= all, "only {committed} of {all} flows were committed by {make:?}");
-    wait_until(LIMIT, "the node that committed knows its flows", || pair.b.cached(true) >= all);
-    let lost = [&pair.a, &pair.b].map(|node| node.counter(30, "netlink overrun:").unwrap_or(0));
-    Figures { active, backup, memory, commit: commit.as_secs_f64(), overruns: lost[0] + lost[1] }
+    wait_until(LIMIT, "the node that committed knows its flows", || node.cached(true) >= all);
+    (spent.as_secs_f64(), node.counter(OVERRUNS.0, OVERRUNS.1).unwrap_or(0))
+}
+
+/// Seconds from the first of the events until both nodes know all flows, and how often events were
+/// lost.
+fn flood(make: Make, table: &[Flow]) -> (f64, u64) {
+    let pair = pair_of(make);
+    let all = table.len() as u64;
+    let begin = Instant::now();
+    Kernel::of(&pair.a.ns).create(table);
+    wait_until(LIMIT, "both nodes know every flow", || {
+        pair.a.cached(true) >= all && pair.b.cached(false) >= all
+    });
+    (begin.elapsed().as_secs_f64(), pair.a.counter(OVERRUNS.0, OVERRUNS.1).unwrap_or(0))
 }

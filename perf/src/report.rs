@@ -6,6 +6,12 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+const HEADING: &str = "# Results\n\n\
+    Written by `make perf`. A round starts two nodes of a make in namespaces of their own, joined by \
+    one link. CPU times are those of the whole process, all threads, as the scheduler accounts for \
+    them. Absolute figures vary with the machine and what else it does; ratios within one run are \
+    what counts.\n";
+
 /// What one run of a pair gave.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
@@ -17,8 +23,10 @@ pub(crate) struct Figures {
     pub(crate) memory: f64,
     /// Time of the commit, in seconds.
     pub(crate) commit: f64,
-    /// Overruns of either node.
-    pub(crate) overruns: u64,
+    /// Time until both nodes know flows that were created as fast as possible, in seconds.
+    pub(crate) flood: f64,
+    /// How often events were lost: at the steady rate, during the commit, in the flood.
+    pub(crate) overruns: [u64; 3],
 }
 
 impl Figures {
@@ -30,7 +38,8 @@ impl Figures {
             backup: middle(|f| f.backup),
             memory: middle(|f| f.memory),
             commit: middle(|f| f.commit),
-            overruns: all.iter().map(|f| f.overruns).sum(),
+            flood: middle(|f| f.flood),
+            overruns: std::array::from_fn(|k| all.iter().map(|f| f.overruns[k]).sum()),
         }
     }
 }
@@ -40,8 +49,8 @@ impl fmt::Display for Figures {
         write!(
             f,
             "active {:.2} us/event, backup {:.2} us/state, {:.0} bytes/flow, commit {:.3} s, \
-             {} overruns",
-            self.active, self.backup, self.memory, self.commit, self.overruns
+             flood {:.1} s, overruns {:?}",
+            self.active, self.backup, self.memory, self.commit, self.flood, self.overruns
         )
     }
 }
@@ -56,35 +65,80 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The table of a comparison. `floor` is the time of the bare loop in seconds.
-pub(crate) fn text(
-    flows: u32,
-    rounds: u32,
-    original: &Figures,
-    ours: &Figures,
-    floor: f64,
-) -> String {
-    let row = |name: &str, original: f64, ours: f64, digits: usize| {
-        format!("| {name} | {original:.digits$} | {ours:.digits$} | {:.2} |\n", ours / original)
-    };
-    let mut text = format!(
-        "## {}: {flows} IPv4 TCP flows, FTFW over UDP\n\n{}; median of {rounds}, in turns.\n\n\
-         | | original | ours | ours / original |\n|---|---|---|---|\n",
-        date(),
-        machine()
-    );
-    text += &row("active: CPU per NEW event, us", original.active, ours.active, 2);
-    text += &row("backup: CPU per state received, us", original.backup, ours.backup, 2);
-    text += &row("backup: resident bytes per flow", original.memory, ours.memory, 0);
-    text += &row("commit, s", original.commit, ours.commit, 3);
-    text += &format!(
-        "\nBare loop of batched inserts: {floor:.3} s; our commit takes {:.2} of it. Overruns: \
-         original {}, ours {}.\n",
-        ours.commit / floor,
-        original.overruns,
-        ours.overruns
-    );
-    text
+/// What was compared.
+pub(crate) struct Comparison {
+    /// Flows of a round.
+    pub(crate) flows: u32,
+    /// New flows per second while CPU time is measured.
+    pub(crate) rate: u32,
+    /// Rounds.
+    pub(crate) rounds: u32,
+    /// Medians of the original.
+    pub(crate) original: Figures,
+    /// Medians of ours.
+    pub(crate) ours: Figures,
+    /// Time of the bare loop, in seconds.
+    pub(crate) floor: f64,
+}
+
+impl Comparison {
+    /// The record of the comparison; what is not as it should be is marked.
+    pub(crate) fn text(&self) -> String {
+        let Self { flows, rate, rounds, original, ours, floor } = self;
+        let mut text = format!(
+            "## {}: {flows} IPv4 TCP flows, FTFW over UDP, default shards\n\n\
+             `shardtrack-perf compare --flows {flows} --rate {rate} --rounds {rounds} --record`; \
+             {}. Medians of {rounds} rounds, in which original, ours and bare loop take turns.\n\n\
+             | | original | ours | ratio | wanted | |\n|---|---|---|---|---|---|\n",
+            date(),
+            machine()
+        );
+        let third = 1.0 / 3.0;
+        text += &row("active: CPU per NEW event, us", original.active, ours.active, third);
+        text += &row("backup: CPU per state received, us", original.backup, ours.backup, third);
+        text += &row("commit, s", original.commit, ours.commit, 0.25);
+        text += &row("commit and the bare loop of inserts, s", *floor, ours.commit, 1.3);
+        text += &format!(
+            "| backup: resident bytes per flow | {:.0} | {:.0} | {:.2} | 200 bytes | {} |\n",
+            original.memory,
+            ours.memory,
+            ours.memory / original.memory,
+            verdict(ours.memory <= 200.0)
+        );
+        text += &format!(
+            "| flood: both nodes know all, s | {:.1} | {:.1} | {:.2} | | |\n",
+            original.flood,
+            ours.flood,
+            ours.flood / original.flood
+        );
+        let names = [format!("at {rate}/s"), "during the commit".into(), "in the flood".into()];
+        for (k, name) in names.iter().enumerate() {
+            let (theirs, own) = (original.overruns[k], ours.overruns[k]);
+            text += &format!(
+                "| losses of events {name}, all rounds | {theirs} | {own} | | 0 | {} |\n",
+                verdict(own == 0)
+            );
+        }
+        text += &format!(
+            "\nThe bare loop alone takes {:.2} of the original's commit; {} hash buckets.\n",
+            floor / original.commit,
+            fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets")
+                .unwrap_or_default()
+                .trim()
+        );
+        text
+    }
+}
+
+/// A row about times, of which the second is to be at most `wanted` of the first.
+fn row(name: &str, first: f64, second: f64, wanted: f64) -> String {
+    let ratio = second / first;
+    let verdict = verdict(ratio <= wanted);
+    format!("| {name} | {first:.2} | {second:.2} | {ratio:.2} | {wanted:.2} | {verdict} |\n")
+}
+
+const fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "**falls short**" }
 }
 
 /// Appends to the record of the checkout that the program was built from.
@@ -93,7 +147,7 @@ pub(crate) fn append(text: &str) -> io::Result<()> {
     let new = !path.exists();
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
     if new {
-        file.write_all(b"# Results\n")?;
+        file.write_all(HEADING.as_bytes())?;
     }
     write!(file, "\n{text}")?;
     println!("appended to {}", path.display());
@@ -134,11 +188,25 @@ mod tests {
     #[test]
     fn the_middle_is_found_and_ratios_are_right() {
         assert!((middle(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        let original =
-            Figures { active: 6.0, backup: 4.0, memory: 490.0, commit: 6.0, overruns: 0 };
-        let ours = Figures { active: 1.5, backup: 1.0, memory: 98.0, commit: 1.2, overruns: 0 };
-        let text = text(500_000, 3, &original, &ours, 1.0);
-        assert!(text.contains("| active: CPU per NEW event, us | 6.00 | 1.50 | 0.25 |"), "{text}");
-        assert!(text.contains("takes 1.20 of it"), "{text}");
+        let original = Figures {
+            active: 6.0,
+            backup: 4.0,
+            memory: 490.0,
+            commit: 6.0,
+            flood: 9.0,
+            overruns: [2, 0, 1],
+        };
+        let ours = Figures { active: 1.5, commit: 1.8, overruns: [0, 0, 1], ..original.clone() };
+        let comparison =
+            Comparison { flows: 500_000, rate: 60_000, rounds: 3, original, ours, floor: 1.5 };
+        let text = comparison.text();
+        for line in [
+            "| active: CPU per NEW event, us | 6.00 | 1.50 | 0.25 | 0.33 | met |",
+            "| commit, s | 6.00 | 1.80 | 0.30 | 0.25 | **falls short** |",
+            "| commit and the bare loop of inserts, s | 1.50 | 1.80 | 1.20 | 1.30 | met |",
+            "| losses of events in the flood, all rounds | 1 | 1 | | 0 | **falls short** |",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }
