@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     let rate = options.rate.unwrap_or(RATE);
     let makes = [Make::Original, if options.original { Make::Original } else { Make::Ours }];
     let mut figures = [Vec::new(), Vec::new()];
-    let mut floors = Vec::new();
+    let mut floors = [Vec::new(), Vec::new()];
     for round in 1..=options.rounds {
         println!("round {round} of {}", options.rounds);
         for (make, figures) in makes.into_iter().zip(&mut figures) {
@@ -35,13 +35,15 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
             println!("  {make:?}: {measured}");
             figures.push(measured);
         }
-        let floor = bare::insert(options.flows);
-        println!("  bare loop: {:.3} s", floor.as_secs_f64());
-        floors.push(floor);
+        for (listened, floors) in [false, true].into_iter().zip(&mut floors) {
+            floors.push(bare::insert(options.flows, listened));
+        }
+        println!("  bare loop: {:?}", floors.each_ref().map(|floors| floors.last()));
     }
     let [original, ours] = figures.map(|figures| Figures::median(&figures));
-    let (flows, rounds, floor) = (options.flows, options.rounds, report::median(floors));
-    let text = Comparison { flows, rate, rounds, original, ours, floor }.text();
+    let floors = floors.map(report::median);
+    let (flows, rounds) = (options.flows, options.rounds);
+    let text = Comparison { flows, rate, rounds, original, ours, floors }.text();
     println!("\n{text}");
     if options.record {
         report::append(&text)?;

@@ -77,14 +77,15 @@ pub(crate) struct Comparison {
     pub(crate) original: Figures,
     /// Medians of ours.
     pub(crate) ours: Figures,
-    /// Time of the bare loop, in seconds.
-    pub(crate) floor: f64,
+    /// Times of the bare loop, in seconds: without a listener for events, and with one.
+    pub(crate) floors: [f64; 2],
 }
 
 impl Comparison {
     /// The record of the comparison; what is not as it should be is marked.
     pub(crate) fn text(&self) -> String {
-        let Self { flows, rate, rounds, original, ours, floor } = self;
+        let Self { flows, rate, rounds, original, ours, floors } = self;
+        let [silent, listened] = floors;
         let mut text = format!(
             "## {}: {flows} IPv4 TCP flows, FTFW over UDP, default shards\n\n\
              `shardtrack-perf compare --flows {flows} --rate {rate} --rounds {rounds} --record`; \
@@ -97,7 +98,8 @@ impl Comparison {
         text += &row("active: CPU per NEW event, us", original.active, ours.active, third);
         text += &row("backup: CPU per state received, us", original.backup, ours.backup, third);
         text += &row("commit, s", original.commit, ours.commit, 0.25);
-        text += &row("commit and the bare loop of inserts, s", *floor, ours.commit, 1.3);
+        text += &row("bare loop with events raised, and commit, s", *listened, ours.commit, 1.3);
+        text += &row("bare loop without any listener, and commit, s", *silent, ours.commit, 1.3);
         text += &format!(
             "| backup: resident bytes per flow | {:.0} | {:.0} | {:.2} | 200 bytes | {} |\n",
             original.memory,
@@ -120,8 +122,9 @@ impl Comparison {
             );
         }
         text += &format!(
-            "\nThe bare loop alone takes {:.2} of the original's commit; {} hash buckets.\n",
-            floor / original.commit,
+            "\nThe bare loop with events raised, as a running daemon makes the kernel do, takes {:.2} \
+             of the original's commit. {} hash buckets.\n",
+            listened / original.commit,
             fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets")
                 .unwrap_or_default()
                 .trim()
@@ -161,7 +164,9 @@ fn machine() -> String {
     let name = name.map_or("unknown processor", |(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{name}, {cores} cores, Linux {}", kernel.trim())
+    // What follows the number names a build.
+    let version = kernel.trim().split('-').next().unwrap_or_default();
+    format!("{name}, {cores} cores, Linux {version}")
 }
 
 /// Today, by the proleptic Gregorian calendar, UTC.
@@ -197,13 +202,19 @@ mod tests {
             overruns: [2, 0, 1],
         };
         let ours = Figures { active: 1.5, commit: 1.8, overruns: [0, 0, 1], ..original.clone() };
-        let comparison =
-            Comparison { flows: 500_000, rate: 60_000, rounds: 3, original, ours, floor: 1.5 };
+        let comparison = Comparison {
+            flows: 500_000,
+            rate: 60_000,
+            rounds: 3,
+            original,
+            ours,
+            floors: [1.0, 1.5],
+        };
         let text = comparison.text();
         for line in [
             "| active: CPU per NEW event, us | 6.00 | 1.50 | 0.25 | 0.33 | met |",
             "| commit, s | 6.00 | 1.80 | 0.30 | 0.25 | **falls short** |",
-            "| commit and the bare loop of inserts, s | 1.50 | 1.80 | 1.20 | 1.30 | met |",
+            "| bare loop with events raised, and commit, s | 1.50 | 1.80 | 1.20 | 1.30 | met |",
             "| losses of events in the flood, all rounds | 1 | 1 | | 0 | **falls short** |",
         ] {
             assert!(text.contains(line), "{line} in {text}");
