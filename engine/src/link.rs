@@ -5,7 +5,7 @@
 
 use proto_sync::{BrokenStream, Reassembler};
 
-use crate::snapshot::{LinkFigures, LinkStatus, LinkTransport, SyncFigures};
+use crate::snapshot::{LinkFigures, LinkTransport, SyncFigures};
 
 /// One link.
 #[derive(Debug)]
@@ -72,13 +72,6 @@ impl LinkSet {
     pub fn disconnected(&mut self, k: usize) {
         if let Some(stream) = self.links.get_mut(k).and_then(|link| link.stream.as_mut()) {
             stream.reset();
-        }
-    }
-
-    /// The state of link `k`'s device changed.
-    pub fn set_status(&mut self, k: usize, status: LinkStatus) {
-        if let Some(link) = self.links.get_mut(k) {
-            link.figures.status = status;
         }
     }
 

@@ -21,16 +21,6 @@ impl IoError {
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
-
-    /// Whether privileges are missing.
-    pub fn is_permission(&self) -> bool {
-        matches!(self.errno(), Some(libc::EPERM | libc::EACCES))
-    }
-
-    /// Whether trying again later may help: no memory or a full queue.
-    pub fn is_throttling(&self) -> bool {
-        matches!(self.errno(), Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EBUSY))
-    }
 }
 
 impl fmt::Display for IoError {

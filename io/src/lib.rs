@@ -9,7 +9,6 @@
 mod alloc;
 mod bpf;
 mod channel;
-mod connection;
 pub mod cpu;
 mod error;
 mod fd;
@@ -30,7 +29,6 @@ pub use alloc::CountingAlloc;
 pub use channel::{
     CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, ChannelSockets, Transmitted,
 };
-pub use connection::{CONNECTION_TOKENS, Connection};
 pub use error::IoError;
 pub use fd::Fd;
 pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};

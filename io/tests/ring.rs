@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use common::{apply, in_namespace, keys};
-use io::{Connection, Errno, Fd, Outcome, RequestSocket, Ring, RingConfig, SendOptions, Signals};
+use io::{Errno, Fd, Outcome, RequestSocket, Ring, RingConfig, SendOptions, Signals};
 
 fn ring() -> Ring {
     Ring::new(&RingConfig::default()).unwrap()
@@ -426,35 +426,4 @@ fn one_receive_is_one_completion() {
     ring.receive_once(3, &fd, group).unwrap();
     let (3, Outcome::Received(rest)) = next(&mut ring) else { panic!() };
     assert_eq!(rest.len(), 36);
-}
-
-#[test]
-fn a_client_gets_a_long_answer() {
-    let mut ring = ring();
-    let group = ring.add_group(4, 256).unwrap();
-    let (ours, mut client) = UnixStream::pair().unwrap();
-    let mut connection = Connection::start(&mut ring, ours.into(), 6, group).unwrap();
-    let answer: Vec<u8> = (0..1_000_000).map(|i| (i % 253) as u8).collect();
-    let expected = answer.clone();
-    let reader = std::thread::spawn(move || {
-        client.write_all(b"all").unwrap();
-        client.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut text = Vec::new();
-        client.read_to_end(&mut text).unwrap();
-        text
-    });
-    let mut asked: Vec<u8> = Vec::new();
-    while !connection.input_ended() || !connection.is_idle() {
-        let (token, outcome) = next(&mut ring);
-        assert!(connection.owns(token));
-        connection.handle(&mut ring, token, outcome, |bytes| asked.extend(bytes)).unwrap();
-        if asked == b"all" {
-            asked.clear();
-            connection.write_all(&answer).unwrap();
-            connection.pump(&mut ring).unwrap();
-        }
-    }
-    connection.finish();
-    assert!(reader.join().unwrap() == expected);
-    assert!(connection.is_closed());
 }

@@ -69,11 +69,6 @@ impl KernelSide {
         true
     }
 
-    /// Whether a dump is being read, or what it showed is being worked off.
-    pub const fn dumping(&self) -> bool {
-        self.dump.is_some()
-    }
-
     /// Takes a datagram of a dump. Messages about other shards' flows are passed over.
     pub fn on_dump_datagram(&mut self, now: Instant, caches: &mut Caches, bytes: &[u8]) {
         for message in Messages::new(bytes) {

@@ -222,11 +222,6 @@ impl KernelSide {
         }
     }
 
-    /// Whether a pass over silent flows is under way.
-    pub const fn sweeping(&self) -> bool {
-        self.sweep.is_some()
-    }
-
     pub(super) fn classify_fresh(
         &mut self,
         now: Instant,
