@@ -22,7 +22,7 @@ fn flows_stay_within_their_budget() {
     for limit in [FLOWS, 1 << 18] {
         let (v4, v6) = (bytes_per_flow(limit, false), bytes_per_flow(limit, true));
         println!("limit {limit}: IPv4 {v4}, IPv6 {v6}");
-        assert!(v4 <= 104, "an IPv4 flow takes {v4} octets");
-        assert!(v6 <= 136, "an IPv6 flow takes {v6} octets");
+        assert!(v4 <= 112, "an IPv4 flow takes {v4} octets");
+        assert!(v6 <= 144, "an IPv6 flow takes {v6} octets");
     }
 }
