@@ -38,7 +38,7 @@ impl Host for Owner {
 
     fn next(&mut self, room: &mut [u8]) -> Next {
         let Some(&mark) = self.queue.front() else { return Next::Empty };
-        let flow = Flow { present: Present::MARK, mark, ..Flow::default() };
+        let flow = Flow { present: Present::ORIG.or(Present::MARK), mark, ..Flow::default() };
         let Some(len) = encode_flow(Kind::New, &flow, &EncodeOptions::default(), room) else {
             return Next::NoRoom;
         };
@@ -70,6 +70,9 @@ fn session(mode: Mode, in_flight_max: u32, datagrams_per_ms: u32, now: Instant) 
 
 const FTFW: Mode = Mode::Ftfw { ack_window: 300, resend_queue: 1000 };
 
+/// Octets of the messages that an [`Owner`] has to send: addresses, a protocol and a mark.
+const MESSAGE: usize = 36;
+
 /// Everything the session has to send now.
 fn drain(session: &mut Session, now: Instant, owner: &mut Owner) -> Vec<Vec<u8>> {
     let mut buffer = vec![0; 600];
@@ -98,10 +101,10 @@ fn a_message_that_fits_no_datagram_is_dropped_and_counted() {
     let now = Instant::now();
     let mut session = session(FTFW, 0, 0, now);
     let mut owner = Owner::with(5);
-    // 16 octets are the least that a session sends with, and a message has as many.
+    // 16 octets are the least that a session sends with.
     assert_eq!(session.poll_transmit(now, &mut [0; 15], &mut owner), None);
     assert_eq!((owner.queue.len(), owner.oversize), (5, 0));
-    assert_eq!(session.poll_transmit(now, &mut [0; 16], &mut owner), Some(16));
+    assert_eq!(session.poll_transmit(now, &mut [0; MESSAGE], &mut owner), Some(MESSAGE));
     let mut owner = Wide { left: 3, dropped: 0 };
     assert_eq!(session.poll_transmit(now, &mut [0; 100], &mut owner), None);
     assert_eq!((owner.left, owner.dropped), (0, 3));
@@ -350,5 +353,5 @@ fn datagrams_are_filled_to_the_last_octet_that_the_original_fills() {
     let mut owner = Owner::with(1000);
     let mut buffer = vec![0; datagram_max(1500, false, false)];
     let len = session.poll_transmit(now, &mut buffer, &mut owner).unwrap();
-    assert_eq!(len, buffer.len() / 16 * 16);
+    assert_eq!(len, buffer.len() / MESSAGE * MESSAGE);
 }
