@@ -42,12 +42,21 @@ struct Gather {
 struct Commit {
     asker: Asker,
     began: Instant,
-    pass: CommitPass,
+    stage: Stage,
     passes: VecDeque<CommitPass>,
-    /// Shards that have not ended the pass.
+    /// Shards that have not ended the stage.
     left: usize,
     flows: Option<CommitReport>,
     expectations: Option<CommitReport>,
+}
+
+/// What a commit is at. The kernel makes no messages about the flows that are made while nobody
+/// hears of new ones, which is half of the time that it takes; the table is read afterwards.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Hush,
+    Pass(CommitPass),
+    Listen,
 }
 
 #[derive(Debug)]
@@ -128,18 +137,16 @@ impl Commands {
         now: Instant,
         passes: &[CommitPass],
     ) -> Vec<Step> {
-        let mut passes: VecDeque<CommitPass> = passes.iter().copied().collect();
-        let Some(pass) = passes.pop_front() else { return vec![Step::Done(asker)] };
         self.commit = Some(Commit {
             asker,
             began: now,
-            pass,
-            passes,
+            stage: Stage::Hush,
+            passes: passes.iter().copied().collect(),
             left: self.shards,
             flows: None,
             expectations: None,
         });
-        self.all(|| Order::Commit(pass))
+        self.all(|| Order::HearNew(false))
     }
 
     /// The client of `asker` has left: nothing more is made for it. What changes state goes on.
@@ -152,7 +159,8 @@ impl Commands {
         match outcome {
             Outcome::Snapshot(snapshot) => self.snapshot(k, *snapshot),
             Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
-            Outcome::Commit(report) => self.committed(report),
+            Outcome::Commit(report) => self.committed(Some(report)),
+            Outcome::HearsNew => self.committed(None),
             Outcome::Flushed => self.flushed(),
             Outcome::Read { .. }
             | Outcome::Census { .. }
@@ -191,21 +199,30 @@ impl Commands {
         }
     }
 
-    fn committed(&mut self, report: CommitReport) -> Vec<Step> {
+    /// A shard has ended a stage of the commit.
+    fn committed(&mut self, report: Option<CommitReport>) -> Vec<Step> {
         let Some(commit) = &mut self.commit else { return Vec::new() };
-        let total = match commit.pass {
-            CommitPass::Expectations => &mut commit.expectations,
-            CommitPass::Unrelated | CommitPass::Related => &mut commit.flows,
-        };
-        total.get_or_insert_default().add(&report);
+        if let (Stage::Pass(pass), Some(report)) = (commit.stage, report) {
+            let total = match pass {
+                CommitPass::Expectations => &mut commit.expectations,
+                CommitPass::Unrelated | CommitPass::Related => &mut commit.flows,
+            };
+            total.get_or_insert_default().add(&report);
+        }
         commit.left -= 1;
         if commit.left > 0 {
             return Vec::new();
         }
-        let Some(pass) = commit.passes.pop_front() else { return self.commit_done() };
-        commit.pass = pass;
         commit.left = self.shards;
-        self.all(|| Order::Commit(pass))
+        commit.stage = match (commit.passes.pop_front(), commit.stage) {
+            (Some(pass), _) => Stage::Pass(pass),
+            (None, Stage::Listen) => return self.commit_done(),
+            (None, _) => Stage::Listen,
+        };
+        match commit.stage {
+            Stage::Pass(pass) => self.all(|| Order::Commit(pass)),
+            _ => self.all(|| Order::HearNew(true)),
+        }
     }
 
     fn commit_done(&mut self) -> Vec<Step> {
@@ -266,12 +283,22 @@ mod tests {
             steps.iter().map(to).eq([Some(0), Some(1)])
         };
         let ended = || Outcome::Commit(CommitReport { committed: 3, ..CommitReport::default() });
-        let steps = commands.commit(Asker(1), Instant::now(), &passes);
-        assert!(orders(&steps, CommitPass::Unrelated));
+        let hears = |steps: &[Step], hear: bool| {
+            let to = |step: &Step| match step {
+                Step::Order(k, Order::HearNew(h)) if *h == hear => Some(*k),
+                _ => None,
+            };
+            steps.iter().map(to).eq([Some(0), Some(1)])
+        };
+        assert!(hears(&commands.commit(Asker(1), Instant::now(), &passes), false));
+        assert!(commands.outcome(1, Outcome::HearsNew).is_empty(), "shard 0 still hears");
+        assert!(orders(&commands.outcome(0, Outcome::HearsNew), CommitPass::Unrelated));
         assert!(commands.outcome(1, ended()).is_empty(), "shard 0 is not done");
         assert!(orders(&commands.outcome(0, ended()), CommitPass::Related));
         assert!(commands.outcome(0, ended()).is_empty());
-        let steps = commands.outcome(1, ended());
+        assert!(hears(&commands.outcome(1, ended()), true));
+        assert!(commands.outcome(0, Outcome::HearsNew).is_empty());
+        let steps = commands.outcome(1, Outcome::HearsNew);
         let [Step::Committed { flows: Some(report), .. }, Step::Done(Asker(1))] = &steps[..] else {
             panic!("{steps:?}");
         };

@@ -35,6 +35,7 @@ impl Shard {
                 };
                 self.outcomes.push_back(Outcome::Dump { asker, out, next });
             }
+            Order::HearNew(hear) => self.hear_new = Some(hear),
             Order::Commit(pass) => {
                 let began = match pass {
                     CommitPass::Unrelated => self.kernel.start_commit(Pass::Unrelated),
@@ -74,10 +75,19 @@ impl Shard {
             TableUse::Start => self.kernel.begin_dump(DumpPurpose::Start, &mut self.caches),
             TableUse::Merge => self.kernel.begin_dump(DumpPurpose::Merge, &mut self.caches),
             TableUse::Reconcile => self.kernel.begin_dump(DumpPurpose::Reconcile, &mut self.caches),
+            TableUse::Committed => self.kernel.begin_dump(DumpPurpose::Committed, &mut self.caches),
         };
         if !began {
             self.outcomes.push_back(Outcome::Read { again: true });
         }
+    }
+
+    /// Whether the intake is to hear of new flows or not, if that is to change. The owner of the
+    /// intake sees to it before it sends anything for this shard.
+    pub fn poll_hear_new(&mut self) -> Option<bool> {
+        let hear = self.hear_new.take()?;
+        self.outcomes.push_back(Outcome::HearsNew);
+        Some(hear)
     }
 
     /// Deletes all expectations of the namespace from the kernel.

@@ -425,6 +425,7 @@ impl Hub {
             Step::Done(asker) => self.done(asker),
             Step::Figures(asker, reports) => self.figures(asker, &reports),
             Step::Committed { flows, expectations, began } => {
+                self.plan.demand(began, TableUse::Committed);
                 if let Some(report) = flows {
                     self.log_commit("entries", report.committed, report.failed);
                 }

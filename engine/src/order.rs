@@ -31,6 +31,8 @@ pub enum TableUse {
     Merge,
     /// To agree with it after a loss of events. What differs is told to the peer.
     Reconcile,
+    /// The same after a commit, during which new flows were not heard of.
+    Committed,
 }
 
 /// Which caches a flush empties.
@@ -64,6 +66,8 @@ pub enum Order {
         /// Empty buffer to write into.
         out: Vec<u8>,
     },
+    /// Hear of new flows, or do not.
+    HearNew(bool),
     /// Write cached entries into the kernel.
     Commit(CommitPass),
     /// Empty caches. Nothing is told to the peer.
@@ -99,6 +103,8 @@ pub enum Outcome {
         /// Where to go on.
         next: Option<u32>,
     },
+    /// [`Order::HearNew`] is done.
+    HearsNew,
     /// A pass of a commit has ended.
     Commit(CommitReport),
     /// The caches are empty.

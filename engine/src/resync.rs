@@ -67,6 +67,7 @@ pub(crate) struct ResyncPlan {
     start: bool,
     flush: bool,
     merge: bool,
+    committed: bool,
     reconcile: ShardSet,
     /// When `reconcile` is due, and the latest that may become.
     due: Option<Instant>,
@@ -84,6 +85,7 @@ impl ResyncPlan {
             start: true,
             flush: false,
             merge: false,
+            committed: false,
             reconcile: ShardSet(0),
             due: None,
             latest: None,
@@ -115,6 +117,7 @@ impl ResyncPlan {
             TableUse::Start => self.start = true,
             TableUse::Flush => self.flush = true,
             TableUse::Merge => self.merge = true,
+            TableUse::Committed => self.committed = true,
             TableUse::Reconcile => {
                 self.reconcile = self.all;
                 self.due = Some(now);
@@ -143,6 +146,8 @@ impl ResyncPlan {
             (TableUse::Flush, self.all)
         } else if std::mem::take(&mut self.merge) {
             (TableUse::Merge, self.all)
+        } else if std::mem::take(&mut self.committed) {
+            (TableUse::Committed, self.all)
         } else if self.due.is_some_and(|due| due <= now) {
             self.due = None;
             self.latest = None;

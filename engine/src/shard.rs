@@ -99,6 +99,8 @@ pub struct Shard {
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
     pub(crate) outcomes: VecDeque<Outcome>,
+    /// Whether to hear of new flows, until the intake knows.
+    pub(crate) hear_new: Option<bool>,
     pub(crate) cpu: Option<u16>,
     pub(crate) cpu_time: fn() -> Duration,
     /// A received object was refused since the last look.
@@ -126,6 +128,7 @@ impl Shard {
             scratch: Flow::default(),
             expect: Expect::default(),
             outcomes: VecDeque::new(),
+            hear_new: None,
             cpu: config.cpu,
             cpu_time: config.cpu_time,
             refused: false,

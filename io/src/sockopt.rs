@@ -85,6 +85,11 @@ pub(crate) fn join_netlink_group(fd: impl AsFd, group: u32) -> io::Result<()> {
     set(fd, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &group)
 }
 
+/// The same, backwards.
+pub(crate) fn leave_netlink_group(fd: impl AsFd, group: u32) -> io::Result<()> {
+    set(fd, libc::SOL_NETLINK, libc::NETLINK_DROP_MEMBERSHIP, &group)
+}
+
 /// Sends to IPv4 groups by the device with this index.
 pub(crate) fn multicast_interface(fd: impl AsFd, index: u32) -> io::Result<()> {
     let any = libc::in_addr { s_addr: 0 };

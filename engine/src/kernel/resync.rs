@@ -32,11 +32,14 @@ pub enum DumpPurpose {
     /// Events were lost, or silent flows are audited: what is new or differs is sent, what the
     /// kernel no longer has is removed and sent as such.
     Reconcile,
+    /// The same after a commit, during which new flows were not heard of. Those that the external
+    /// cache has were made by the commit.
+    Committed,
 }
 
 impl DumpPurpose {
     const fn sends(self) -> bool {
-        matches!(self, Self::Reconcile)
+        matches!(self, Self::Reconcile | Self::Committed)
     }
 }
 
@@ -98,7 +101,12 @@ impl KernelSide {
         match outcome {
             Absorbed::Created(index) => {
                 run.report.created += 1;
-                if run.fresh.len() < FRESH_MAX {
+                if purpose == DumpPurpose::Committed
+                    && caches.external.find(&flow.orig(), flow.key_zone()).is_some()
+                {
+                    // Events were on when it was made.
+                    caches.internal.mark_seen(index);
+                } else if run.fresh.len() < FRESH_MAX {
                     run.fresh.push(index);
                 } else {
                     run.all_fresh = true;
@@ -140,7 +148,7 @@ impl KernelSide {
         let Some(run) = &mut self.dump else { return };
         run.report.repeat = !complete || caches.internal.tombstones_overflowed();
         run.removing = true;
-        if !complete || run.purpose != DumpPurpose::Reconcile {
+        if !complete || !run.purpose.sends() {
             caches.internal.end_epoch();
         }
         if complete && run.purpose != DumpPurpose::Merge {

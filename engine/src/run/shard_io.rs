@@ -165,13 +165,19 @@ impl ShardIo {
         }
     }
 
-    /// Sends the shard's next batch of requests, if there is one; tells whether there was.
+    /// Sends the shard's next batch of requests, if there is one; tells whether there was anything
+    /// to be done.
     pub(super) fn send_requests(
         &mut self,
         now: Instant,
         ring: &mut Ring,
         shard: &mut Shard,
     ) -> Result<bool, IoError> {
+        if let Some(hear) = shard.poll_hear_new() {
+            self.intake.hear_new(hear)?;
+            // The hub waits for the word that this is done.
+            return Ok(true);
+        }
         self.look(now, shard);
         let Some(mut buffer) = ring.send_buffer() else { return Ok(false) };
         let room = buffer.len().min(BATCH_BYTES);

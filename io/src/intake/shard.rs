@@ -10,6 +10,7 @@ use super::bpfring::BpfRing;
 use crate::error::{Context as _, IoError};
 use crate::fd::Fd;
 use crate::map::Mapping;
+use crate::netlink::group;
 use crate::ring::{Outcome, Ring};
 use crate::sockopt;
 
@@ -183,6 +184,21 @@ impl ShardIntake {
         let ring = self.ring.as_ref().map_or(0, |(_, control, shard)| control.lost(*shard));
         let sockets = [&self.socket, &self.expectations].into_iter().flatten();
         ring + sockets.map(|fd| u64::from(sockopt::drops(fd).unwrap_or(0))).sum::<u64>()
+    }
+
+    /// Whether the kernel is to tell of new flows; it does from the start. While nobody on the
+    /// machine listens it makes no messages for them, which is most of what a flow made by a
+    /// request costs. Changes and ends are told all the time.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn hear_new(&self, hear: bool) -> Result<(), IoError> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        if hear {
+            sockopt::join_netlink_group(socket, group::NEW).doing("subscribe to kernel events")
+        } else {
+            sockopt::leave_netlink_group(socket, group::NEW).doing("leave a group of events")
+        }
     }
 
     /// Gives the socket of this part a larger receive buffer: octets as charged, of which half

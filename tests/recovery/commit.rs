@@ -1,0 +1,63 @@
+//! A takeover with traffic: what begins while the backup commits is known afterwards, and what was
+//! committed reports its end.
+
+use std::time::Duration;
+
+use shardtrack_tests::cond::wait_equal;
+use shardtrack_tests::flows::plain;
+use shardtrack_tests::kernel::Kernel;
+use shardtrack_tests::limits::alone;
+use shardtrack_tests::need_root;
+use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
+use shardtrack_tests::snapshot::{Ignore, Snapshot};
+use shardtrack_tests::table::{Masks, cache_lines};
+
+const FLOWS: u32 = 100_000;
+/// Flows that begin during the commit.
+const OTHERS: u32 = 10_000;
+
+fn nothing_is_missed(intake: &str) {
+    let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    setup.engine = format!("Intake {intake}");
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    Kernel::of(&pair.a.ns).create_at(&plain(0, FLOWS), 50_000);
+    let (all, limit) = (u64::from(FLOWS), Duration::from_secs(20));
+    wait_equal(limit, "flows of the backup", &all, || pair.b.cached(false));
+    pair.a.kill9();
+    let mut kernel = Kernel::of(&pair.b.ns);
+    std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| kernel.create_at(&plain(FLOWS, OTHERS), 20_000));
+        pair.b.client(&["-c"]);
+        traffic.join().expect("the kernel takes them");
+    });
+    let all = u64::from(FLOWS + OTHERS);
+    wait_equal(limit, "own flows of the new primary", &all, || pair.b.cached(true));
+    let known = cache_lines(&pair.b.client(&["-i"]), Masks::NONE);
+    assert_eq!(Snapshot::of(&mut kernel, Ignore::default()).lines.len(), known.len());
+    assert_eq!(pair.b.counter(30, "netlink overrun:"), Some(0));
+    // Looking for the end of silent flows takes a minute.
+    kernel.flush();
+    wait_equal(Duration::from_secs(10), "own flows after their end", &0, || pair.b.cached(true));
+}
+
+#[test]
+fn a_takeover_with_traffic_misses_nothing_ring() {
+    need_root!();
+    let _alone = alone();
+    nothing_is_missed("ring");
+}
+
+#[test]
+fn a_takeover_with_traffic_misses_nothing_filter() {
+    need_root!();
+    let _alone = alone();
+    nothing_is_missed("filter");
+}
+
+#[test]
+fn a_takeover_with_traffic_misses_nothing_single() {
+    need_root!();
+    let _alone = alone();
+    nothing_is_missed("single");
+}
