@@ -289,12 +289,9 @@ fn raise_events(log: &dyn Log) {
     }
 }
 
-/// A program that looks at silent flows, whatever way events take. Only `single`, which is the way
-/// that works everywhere, does without programs altogether.
-fn open_lookup(intake: Intake, log: &dyn Log) -> Option<FlowLookup> {
-    if intake == Intake::Single {
-        return None;
-    }
+/// A program that looks at silent flows, whatever way events take. Where none may be loaded, they
+/// are asked for one by one or read with the whole table, at two to three times the cost.
+fn open_lookup(log: &dyn Log) -> Option<FlowLookup> {
     match FlowLookup::open() {
         Ok(lookup) => Some(lookup),
         Err(error) => {
@@ -376,7 +373,7 @@ impl Plan {
             intake,
             expectations,
             filter: FlowFilter::new(&config.filter),
-            lookup: open_lookup(config.engine.intake, &*log),
+            lookup: open_lookup(&*log),
             linger: Duration::from_micros(u64::from(config.engine.linger_us)),
             began: Instant::now(),
             log,
