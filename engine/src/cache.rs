@@ -21,6 +21,7 @@ use crate::changes::{Record, Tracked};
 use crate::entry::{Entry, Extras};
 use crate::epoch::Tombstones;
 use crate::index::{Index, Key};
+use crate::unread::lacks_adjustment;
 
 /// Flows for whose bookkeeping memory is set aside at the start, however high the limit is.
 const EXPECTED_MAX: u32 = 1 << 22;
@@ -108,6 +109,7 @@ pub struct Cache {
     pub(crate) extras: Extras,
     pub(crate) index: Index,
     pub(crate) silent: Bitmap,
+    pub(crate) unread: Bitmap,
     pub(crate) tombstones: Tombstones,
     pub(crate) epoch: bool,
     limit: u32,
@@ -125,6 +127,7 @@ impl Cache {
             extras: Extras::new(),
             index: Index::new(limit, config.seed),
             silent: Bitmap::default(),
+            unread: Bitmap::default(),
             tombstones: Tombstones::default(),
             epoch: false,
             limit,
@@ -174,6 +177,7 @@ impl Cache {
             + self.extras.sides.allocated()
             + self.index.allocated()
             + self.silent.allocated()
+            + self.unread.allocated()
             + self.tombstones.allocated()
     }
 
@@ -247,12 +251,19 @@ impl Cache {
     }
 
     pub(crate) fn update(&mut self, slot: u32, flow: &Flow, now: u32) -> Stored {
-        let entry = self.table.at_mut(slot);
-        entry.store(flow, self.role, false, &mut self.extras);
-        entry.updated = now;
+        self.store_into(slot, flow);
+        self.table.at_mut(slot).updated = now;
         self.table.refresh(slot);
-        self.counters.updated += 1;
+        if lacks_adjustment(flow) {
+            self.note_unread(slot);
+        }
         Stored { index: FlowIndex(slot), existed: true }
+    }
+
+    /// Adds what a flow has to the stored one.
+    pub(crate) fn store_into(&mut self, slot: u32, flow: &Flow) {
+        self.table.at_mut(slot).store(flow, self.role, false, &mut self.extras);
+        self.counters.updated += 1;
     }
 
     /// Puts a flow in the place of the one with its key.
@@ -263,10 +274,14 @@ impl Cache {
         self.counters.created += 1;
         self.table.renew(slot);
         self.silent.unset(slot);
+        self.unread.unset(slot);
         let entry = self.table.at_mut(slot);
         entry.store(flow, self.role, true, &mut self.extras);
         entry.created = now;
         entry.updated = now;
+        if lacks_adjustment(flow) {
+            self.note_unread(slot);
+        }
         Stored { index: FlowIndex(slot), existed }
     }
 
@@ -290,6 +305,11 @@ impl Cache {
         let slot = self.table.insert(entry);
         let table = &self.table;
         self.index.insert(hash, slot, |other| table.at(other).head().hash);
+        // With the table, so that no event has to wait for growth.
+        self.unread.grow(self.table.capacity());
+        if lacks_adjustment(flow) {
+            self.note_unread(slot);
+        }
         self.counters.created += 1;
         Ok(Stored { index: FlowIndex(slot), existed: false })
     }
@@ -311,6 +331,7 @@ impl Cache {
         self.index.remove(entry.head().hash, slot);
         self.extras.free(&entry);
         self.silent.unset(slot);
+        self.unread.unset(slot);
         self.table.release(slot);
     }
 
@@ -364,6 +385,7 @@ impl Cache {
         self.extras.clear();
         self.index.clear();
         self.silent.clear();
+        self.unread.clear();
         self.tombstones.end();
         self.epoch = false;
     }
@@ -373,7 +395,7 @@ impl Cache {
     pub fn verify(&self) {
         self.table.verify();
         assert_eq!(self.index.len(), self.len() as usize, "index and slots");
-        let (mut sides, mut contexts, mut pairs, mut silent) = (0, 0, 0, 0);
+        let (mut sides, mut contexts, mut pairs, mut silent, mut unread) = (0, 0, 0, 0, 0);
         for slot in (0..self.table.capacity() as u32).filter(|&s| self.table.exists(s)) {
             let entry = self.table.at(slot);
             let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
@@ -385,13 +407,16 @@ impl Cache {
             contexts += u32::from(context);
             pairs += entry.pairs();
             silent += u32::from(self.silent.has(slot));
-            assert!(!(self.table.is_dead(slot) && self.silent.has(slot)), "dead and audited");
+            unread += u32::from(self.unread.has(slot));
+            let watched = self.silent.has(slot) || self.unread.has(slot);
+            assert!(!(self.table.is_dead(slot) && watched), "dead and asked for");
         }
         self.extras.sides.verify(sides, contexts);
         assert_eq!(self.extras.pairs.used(), pairs, "pairs in use");
         let held = self.extras.pairs.count_free() + self.extras.pairs.used();
         assert_eq!(held, self.extras.pairs.len(), "free pairs");
         assert_eq!(self.silent.count(), silent, "silent flows");
+        assert_eq!(self.unread.count(), unread, "unread flows");
         assert!(self.len() <= self.limit, "more flows than the limit");
     }
 }

@@ -103,6 +103,7 @@ impl Cache {
         }
         self.bury(index.raw());
         self.silent.unset(index.raw());
+        self.unread.unset(index.raw());
         self.counters.destroyed += 1;
         if killed == Killed::Removed {
             self.counters.dropped_unsent += 1;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proto_ctnl::consts::subsys;
 use proto_ctnl::{Content as KernelContent, Messages};
 use proto_sync::{BrokenStream, Session, SessionEvent};
 
@@ -185,9 +186,15 @@ impl Hub {
         self.distribute(Content::Events, datagram);
     }
 
-    /// A datagram from an event socket whose filter lets only shard 0's events pass.
+    /// A datagram from one of shard 0's sockets, where a filter lets only its own flows pass. Of
+    /// expectations shard 0 hears for all.
     pub fn on_own_events(&mut self, datagram: &[u8]) {
-        self.shards.own_events(datagram);
+        let first = Messages::new(datagram).next().and_then(Result::ok);
+        if first.is_some_and(|message| message.subsystem() == subsys::CTNETLINK_EXP) {
+            self.distribute(Content::Events, datagram);
+        } else {
+            self.shards.own_events(datagram);
+        }
     }
 
     /// A datagram of the dump asked for by [`HubEvent::StartDump`].

@@ -37,4 +37,5 @@ pub mod shards;
 mod side;
 mod slab;
 pub mod snapshot;
+mod unread;
 pub mod worker;

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use proto_ctnl::{
-    Content as KernelContent, Expect, ExpectMessage, ExpectRef, Flow, FlowMessage, FlowRef,
-    Message, Messages, Present,
+    Content as KernelContent, Expect, ExpectMessage, ExpectPresent, ExpectRef, Flow, FlowMessage,
+    FlowRef, Message, Messages, Present,
 };
 use proto_sync::{
     EncodeOptions, ExpectPayload, FlowPayload, Kind, Next, Token, encode_expect, encode_flow,
@@ -209,6 +209,9 @@ impl Shard {
         // A full cache counts the flow itself; the next update tries again.
         if let (Ok(stored), Effect::CacheAndSend, true) = (stored, effect, self.replicates) {
             internal.mark_changed(stored.index);
+            if internal.has_unread() {
+                self.kernel.read_soon(now.at);
+            }
         }
     }
 
@@ -247,6 +250,9 @@ impl Shard {
             return;
         }
         let expect = self.expect;
+        if effect == Effect::CacheAndSend && event.what() != ExpectMessage::Destroy {
+            self.expects_more(now, &expect);
+        }
         if !self.wants(&expect) {
             self.counters.filtered += 1;
             return;
@@ -269,6 +275,21 @@ impl Shard {
                 if let (Ok(stored), Effect::CacheAndSend) = (stored, effect) {
                     expects.mark_changed(stored.index);
                 }
+            }
+        }
+    }
+
+    /// A helper found something in a packet of the master. It rewrites the packet next, and no
+    /// event tells by how much that shifts what follows.
+    fn expects_more(&mut self, now: Moment, expect: &Expect) {
+        let zone = if expect.present.has(ExpectPresent::ZONE) { expect.zone } else { 0 };
+        let internal = &mut self.caches.internal;
+        if let Some(master) = internal.find(&expect.master, zone)
+            && self.replicates
+        {
+            internal.mark_unread(master);
+            if internal.has_unread() {
+                self.kernel.read_soon(now.at);
             }
         }
     }

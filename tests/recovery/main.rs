@@ -8,6 +8,8 @@ mod commit;
 #[cfg(test)]
 mod flood;
 #[cfg(test)]
+mod ftp;
+#[cfg(test)]
 mod loss;
 #[cfg(test)]
 mod restart;

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use proto_ctnl::{Expect, Flow};
+use proto_ctnl::{Expect, Flow, Present, Tuple};
 
 use super::origin::Lane;
 use super::plan::{Job, Step};
@@ -30,7 +30,7 @@ pub(crate) struct Slot {
     pub(crate) existed: bool,
     /// Unknown outcomes so far.
     pub(crate) tries: u8,
-    /// Place in the internal cache, for jobs about silent flows.
+    /// Place in the internal cache, for jobs about its flows.
     pub(crate) index: u32,
     /// Positive error number of the answer, 0 for success; `None` before an answer.
     pub(crate) answer: Option<i32>,
@@ -95,7 +95,7 @@ impl Slot {
     pub(crate) const fn lane(&self) -> Lane {
         match self.job {
             Job::Flush | Job::FlushExpects => Lane::Flush,
-            Job::Classify | Job::Audit => Lane::Audit,
+            Job::Classify | Job::Audit | Job::Read => Lane::Audit,
             _ => Lane::Write,
         }
     }
@@ -112,7 +112,7 @@ impl Slot {
 
 /// The zone of a flow; an absent one is 0.
 pub(crate) fn zone(flow: &Flow) -> u16 {
-    if flow.present.has(proto_ctnl::Present::ZONE) { flow.zone } else { 0 }
+    if flow.present.has(Present::ZONE) { flow.zone } else { 0 }
 }
 
 /// The one batch that may be under way.
@@ -154,6 +154,19 @@ impl Batch {
         (&mut self.slots[at], self.first_seq.wrapping_add(at as u32))
     }
 
+    /// Fills the vacant slot with a flow of the internal cache, by its place and key.
+    pub(crate) fn fill(&mut self, job: Job, index: u32, (orig, zone): (Tuple, u16)) {
+        let slot = self.vacant().0;
+        slot.reset(job);
+        slot.index = index;
+        let flow = slot.flow_mut();
+        (flow.orig, flow.zone) = (orig, zone);
+        flow.present = Present::ORIG;
+        if zone != 0 {
+            flow.present.insert(Present::ZONE);
+        }
+    }
+
     /// The vacant slot was filled and its request written.
     pub(crate) const fn keep(&mut self) {
         self.used += 1;
@@ -162,6 +175,12 @@ impl Batch {
     /// Lane of the first request.
     pub(crate) fn lane(&self) -> Option<Lane> {
         self.slots.get(..self.used)?.first().map(Slot::lane)
+    }
+
+    /// Whether it visits silent flows; they come last.
+    pub(crate) fn visits_silent(&self) -> bool {
+        let last = self.slots.get(..self.used).and_then(<[Slot]>::last);
+        last.is_some_and(|slot| matches!(slot.job, Job::Classify | Job::Audit))
     }
 
     /// The requests are on their way.

@@ -10,6 +10,7 @@
 //! * *Resync* brings the internal cache into agreement with a dump of the kernel's table. One
 //!   dump serves all shards; somebody else reads it.
 //! * *Classification and audit* look after silent flows, see [`sweep`].
+//! * *Reading* fetches what events leave out, see [`read`].
 //! * *Flush* deletes the kernel's flows that pass the filter.
 //!
 //! Requests go in batches of up to a hundred, one batch at a time, with one acknowledgement at
@@ -23,6 +24,7 @@ mod inject;
 mod look;
 mod origin;
 mod plan;
+mod read;
 mod report;
 mod request;
 mod resync;
@@ -39,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use proto_ctnl::{Content, Flow, FlowRef, Messages};
 
+use crate::cache::FlowIndex;
 use crate::caches::Caches;
 use crate::filter::FlowFilter;
 
@@ -56,7 +59,7 @@ pub use sweep::{AuditMethod, audit_method};
 use batch::{Batch, Slot};
 use commit::{CommitExpectsRun, CommitRun};
 use flush::FlushRun;
-use plan::Step;
+use plan::{Job, Step};
 use report::Events;
 use resync::DumpRun;
 use sweep::Sweep;
@@ -128,6 +131,10 @@ pub struct KernelSide {
     flush: Option<FlushRun>,
     dump: Option<DumpRun>,
     sweep: Option<Sweep>,
+    /// When marked flows are to be read.
+    read: Option<Instant>,
+    /// Where the next of them is looked for.
+    read_from: FlowIndex,
     /// Another audit is to follow the one under way.
     audit_again: bool,
     /// How flows were last seen.
@@ -159,6 +166,8 @@ impl KernelSide {
             flush: None,
             dump: None,
             sweep: None,
+            read: None,
+            read_from: FlowIndex::FIRST,
             audit_again: false,
             seen: None,
             span: 0,
@@ -221,7 +230,11 @@ impl KernelSide {
             Some(sweep) if !self.batch.in_flight() => sweep.due(),
             _ => None,
         };
-        [work, sweep, self.batch.deadline(), self.events.deadline()].into_iter().flatten().min()
+        let read = self.read.filter(|_| !self.batch.in_flight());
+        [work, sweep, read, self.batch.deadline(), self.events.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed; a slice of what is left of a resync is done.
@@ -270,12 +283,15 @@ impl KernelSide {
             return;
         }
         let Object::Flow(wanted) = &slot.object else { return };
-        if slot.job == plan::Job::Audit {
+        let job = slot.job;
+        if matches!(job, Job::Audit | Job::Read) {
             // The kernel looks for answers as well: then it is another flow that it tells.
             let found = flow.orig() == wanted.orig;
             slot.answer = Some(if found { 0 } else { errno::ENOENT });
-            if found {
-                self.on_audited(now, caches, flow);
+            match (found, job) {
+                (false, _) => {}
+                (true, Job::Read) => self.on_read(caches, flow),
+                (true, _) => self.on_audited(now, caches, flow),
             }
             return;
         }

@@ -60,6 +60,8 @@ pub(crate) enum Job {
     Classify,
     /// Read a silent entry.
     Audit,
+    /// Read the sequence adjustment of an entry.
+    Read,
 }
 
 impl Job {
@@ -73,7 +75,7 @@ impl Job {
             Self::InjectDelete | Self::InjectExpectDelete | Self::Flush | Self::FlushExpects => {
                 Step::Delete
             }
-            Self::Audit => Step::Compare,
+            Self::Audit | Self::Read => Step::Compare,
         }
     }
 
@@ -119,7 +121,8 @@ pub(crate) const fn after(job: Job, step: Step, errno: i32, helper: bool) -> Nex
         | Job::Flush
         | Job::FlushExpects
         | Job::Classify
-        | Job::Audit => match errno {
+        | Job::Audit
+        | Job::Read => match errno {
             0 => Next::Done,
             ENOENT => Next::Absent,
             _ => Next::Failed,

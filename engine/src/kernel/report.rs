@@ -182,7 +182,7 @@ impl Operation {
             (Job::InjectExpect, _) => Self::InjectExpectCreate,
             (Job::InjectExpectDelete, _) => Self::InjectExpectDestroy,
             (Job::Flush | Job::FlushExpects, _) => Self::Flush,
-            (Job::Classify | Job::Audit, _) => return None,
+            (Job::Classify | Job::Audit | Job::Read, _) => return None,
         })
     }
 

@@ -71,7 +71,7 @@ impl KernelSide {
         self.counters.batches += 1;
         self.counters.requests += encoder.count() as u64;
         self.batch.sent(now, self.config.patience);
-        if lane == Lane::Audit
+        if self.batch.visits_silent()
             && let Some(sweep) = &mut self.sweep
         {
             sweep.advance_asked(now, caches);
@@ -80,7 +80,7 @@ impl KernelSide {
     }
 
     /// Fills the vacant slot with the next object whose request may go into this batch.
-    fn take_next(&mut self, now: Instant, caches: &Caches) -> bool {
+    fn take_next(&mut self, now: Instant, caches: &mut Caches) -> bool {
         let lane = self.batch.lane();
         let fits = |wanted| lane.is_none_or(|lane| lane == wanted);
         if let Some(front) = self.redo.front() {
@@ -89,7 +89,7 @@ impl KernelSide {
             }
             return self.take_queued(true);
         }
-        if fits(Lane::Audit) && self.take_silent(now, caches) {
+        if fits(Lane::Audit) && (self.take_unread(now, caches) || self.take_silent(now, caches)) {
             return true;
         }
         if fits(Lane::Write) {
@@ -235,6 +235,8 @@ impl KernelSide {
                 self.events.push(super::KernelEvent::FlushExpectsDone(result));
             }
             Job::Classify | Job::Audit => self.settle_silent(caches, slot, next),
+            // The answer said all; that the flow is gone is told by an event.
+            Job::Read => {}
         }
     }
 

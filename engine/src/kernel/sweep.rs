@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use proto_ctnl::{FlowRef, Present, Tuple};
+use proto_ctnl::{FlowRef, Tuple};
 
 use crate::cache::FlowIndex;
 use crate::caches::Caches;
@@ -38,9 +38,9 @@ const DUMP_NS: u64 = 2_300;
 /// Nanoseconds that a bucket of the kernel's hash table costs in a dump.
 const BUCKET_NS: u64 = 40;
 
-/// Flows asked for in one batch of an audit; answers need more room in the socket than
+/// Flows read in one batch; answers need more room in the socket than
 /// acknowledgements.
-const AUDIT_BATCH: usize = 64;
+pub(super) const AUDIT_BATCH: usize = 64;
 /// A flow is visited again after this share of the period more than the period, at the latest.
 const LIMIT_SHARE: u32 = 7;
 /// Shortest time between two batches, so that a pass leaves the core to others.
@@ -262,23 +262,14 @@ impl KernelSide {
     pub(super) fn take_silent(&mut self, now: Instant, caches: &Caches) -> bool {
         let Some(sweep) = &mut self.sweep else { return false };
         let taken = self.batch.len();
-        let (index, orig, zone) = loop {
+        let (index, key) = loop {
             let Some(index) = sweep.next_asked(now, caches, taken) else { return false };
-            if let Some((orig, zone)) = caches.internal.key(index) {
-                break (index, orig, zone);
+            if let Some(key) = caches.internal.key(index) {
+                break (index, key);
             }
         };
         sweep.open += 1;
-        let job = sweep.job;
-        let slot = self.batch.vacant().0;
-        slot.reset(job);
-        slot.index = index.raw();
-        let flow = slot.flow_mut();
-        (flow.orig, flow.zone) = (orig, zone);
-        flow.present = Present::ORIG;
-        if zone != 0 {
-            flow.present.insert(Present::ZONE);
-        }
+        self.batch.fill(sweep.job, index.raw(), key);
         true
     }
 

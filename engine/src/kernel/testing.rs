@@ -295,7 +295,7 @@ pub(crate) fn entry(flow: &Flow, seq: u32) -> Vec<u8> {
 }
 
 /// `NLMSG_ERROR` with the request's header.
-fn answer(request: &[u8], errno: i32) -> Vec<u8> {
+pub(crate) fn answer(request: &[u8], errno: i32) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&36u32.to_ne_bytes());
     bytes.extend_from_slice(&2u16.to_ne_bytes());

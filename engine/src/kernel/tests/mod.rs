@@ -2,6 +2,7 @@
 
 mod commit;
 mod inject;
+mod read;
 mod tables;
 
 use std::net::{IpAddr, Ipv4Addr};
