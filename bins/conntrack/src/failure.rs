@@ -32,11 +32,9 @@ impl Failure {
         Self { status: 1, text: line(parts) }
     }
 
-    /// A request the original knows and this program does not yet: exit status 2, no hint, since
-    /// the usage text would not help.
-    pub(crate) fn missing(what: &str) -> Self {
-        let parts: [&[u8]; 2] = [what.as_bytes(), b" is not available in this version"];
-        Self { status: 2, text: line(&parts) }
+    /// Nothing was found; the closing line has told it.
+    pub(crate) const fn nothing() -> Self {
+        Self { status: 1, text: Vec::new() }
     }
 
     /// The kernel refused a request.

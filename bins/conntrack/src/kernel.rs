@@ -1,4 +1,4 @@
-//! Requests to the kernel, one at a time.
+//! Requests to the kernel.
 
 use io::RequestSocket;
 use proto_ctnl::{Content, Encoder, Full, Messages, consts::flag};
@@ -11,7 +11,7 @@ const ANSWER_BYTES: usize = 64 << 10;
 /// Octets for a request: the largest is a flow with everything, well below one page.
 const REQUEST_BYTES: usize = 4096;
 /// Octets of answers that may wait in the socket.
-const SOCKET_BYTES: u32 = 1 << 20;
+const SOCKET_BYTES: u32 = 2 << 20;
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -30,7 +30,9 @@ pub(crate) struct Kernel {
     socket: RequestSocket,
     command: Command,
     table: Table,
+    /// Of the last request.
     seq: u32,
+    answers: Vec<u8>,
 }
 
 /// What ends the kernel's answer to a request. Its messages do not tell: single ones are marked
@@ -56,7 +58,51 @@ impl Kernel {
             failure.text.splice(0..0, reason.into_bytes());
             failure
         })?;
-        Ok(Self { socket, command, table, seq: 0 })
+        Ok(Self { socket, command, table, seq: 0, answers: vec![0; ANSWER_BYTES] })
+    }
+
+    /// From now on asks for another command.
+    pub(crate) const fn asks_for(&mut self, command: Command) {
+        self.command = command;
+    }
+
+    /// The number of the request that follows `waiting` others.
+    pub(crate) const fn seq_after(&self, waiting: u32) -> u32 {
+        self.seq.wrapping_add(1).wrapping_add(waiting)
+    }
+
+    /// Octets that answers may take in the socket.
+    pub(crate) fn answer_room(&self) -> u32 {
+        self.socket.receive_bytes()
+    }
+
+    /// Sends `count` requests, numbered from [`Kernel::seq_after`]`(0)` on, and hands number and
+    /// content of each answer to `take` until that says that it was the last.
+    pub(crate) fn transact(
+        &mut self,
+        requests: &[u8],
+        count: u32,
+        mut take: impl FnMut(u32, Result<Content<'_>, Errno>) -> bool,
+    ) -> Result<(), Errno> {
+        self.seq = self.seq.wrapping_add(count);
+        self.socket.send(requests).map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
+        loop {
+            let received = self.socket.receive(&mut self.answers);
+            let received = received.map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
+            if received.truncated {
+                return Err(Errno(ENOSPC));
+            }
+            for message in Messages::new(&self.answers[..received.bytes]) {
+                let message = message.map_err(|_| Errno(EBADMSG))?;
+                let content = match message.content().map_err(|_| Errno(EBADMSG))? {
+                    Content::Error(error) => Err(Errno(error.errno)),
+                    content => Ok(content),
+                };
+                if take(message.seq, content) {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Sends what `encode` writes and hands each answer to `take`, until the kernel has said all.
@@ -71,14 +117,13 @@ impl Kernel {
         self.seq += 1;
         encode(&mut encoder, self.seq).map_err(|Full| Errno(ENOSPC))?;
         self.socket.send(encoder.bytes()).map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
-        let mut buffer = vec![0; ANSWER_BYTES];
         loop {
-            let received = self.socket.receive(&mut buffer);
+            let received = self.socket.receive(&mut self.answers);
             let received = received.map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
             if received.truncated {
                 return Err(Errno(ENOSPC));
             }
-            for message in Messages::new(&buffer[..received.bytes]) {
+            for message in Messages::new(&self.answers[..received.bytes]) {
                 let message = message.map_err(|_| Errno(EBADMSG))?;
                 if message.seq != self.seq {
                     continue;
@@ -130,6 +175,10 @@ fn refusal(command: Command, table: Table, errno: i32) -> String {
 
 /// `EINVAL`, for requests that are refused before they are sent.
 pub(crate) const INVALID: Errno = Errno(EINVAL);
+/// `ENOENT`: what was asked for is gone.
+pub(crate) const GONE: Errno = Errno(ENOENT);
+/// `ENOSPC`: the entry has no room for labels.
+pub(crate) const NO_ROOM: Errno = Errno(ENOSPC);
 /// `ERANGE`, for labels beyond those of the kernel.
 pub(crate) const RANGE: Errno = Errno(34);
 

@@ -3,8 +3,9 @@
 //! Command lines, output, messages and exit statuses are those of conntrack-tools, so that what
 //! was written for that works with this.
 //!
-//! The way of a command line: [`args`] makes a request of it, [`run`] does it with [`kernel`] and
-//! [`filter`], and [`output`] takes what `proto_ctnl::render` prints.
+//! The way of a command line: [`args`] makes a request of it, [`run`] does it, with [`filter`] for what
+//! is meant, [`object`] for what is made, [`kernel`] and [`pipeline`] for the requests, and [`show`]
+//! and [`output`] for what is printed.
 
 #![forbid(unsafe_code)]
 
@@ -12,12 +13,13 @@ mod args;
 mod failure;
 mod filter;
 mod kernel;
+mod object;
 mod output;
+mod pipeline;
 mod run;
+mod show;
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::process::ExitCode;
 
 use failure::Failure;
@@ -26,12 +28,8 @@ use failure::Failure;
 pub fn main() -> ExitCode {
     io::die_of_broken_pipes();
     let words: Vec<Vec<u8>> = std::env::args_os().map(|word| word.into_vec()).collect();
-    let program = words.first().cloned().unwrap_or_default();
     let posix = std::env::var_os("POSIXLY_CORRECT").is_some();
-    let result = load_file(&words)
-        .and_then(|()| args::parse(words, posix))
-        .and_then(|request| run::run(&request, &program));
-    match result {
+    match command_line(&words, posix) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure::complain(&failure.text);
@@ -40,16 +38,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// `-R FILE` is no option: it is looked for in front of all others.
-fn load_file(words: &[Vec<u8>]) -> Result<(), Failure> {
-    match words {
-        [_, first, name, ..] if first == b"-R" || first == b"--load-file" => {
-            let path = if name == b"-" { b"/dev/stdin" } else { name.as_slice() };
-            Err(match File::open(OsStr::from_bytes(path)) {
-                Ok(_) => Failure::missing("loading a file of commands (-R)"),
-                Err(_) => Failure::usage(&[b"Failed to open file ", path, b" for reading"]),
-            })
-        }
-        _ => Ok(()),
+fn command_line(words: &[Vec<u8>], posix: bool) -> Result<(), Failure> {
+    // `-R FILE` is no option: it is looked for in front of all others.
+    if let [_, first, path, ..] = words
+        && (first == b"-R" || first == b"--load-file")
+    {
+        return run::load(path, posix);
     }
+    let request = args::parse(words.iter().map(Vec::as_slice).collect(), posix)?;
+    run::run(&request, words.first().map_or(b"conntrack", |program| program))
 }

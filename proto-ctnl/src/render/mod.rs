@@ -7,6 +7,7 @@
 mod addr;
 mod cache;
 mod expect;
+mod json;
 mod labels;
 mod names;
 mod save;
@@ -19,6 +20,7 @@ use core::time::Duration;
 pub use addr::{address, decimal};
 pub use cache::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cache_xml};
 pub use expect::{expect_text, expect_xml};
+pub use json::{expect_json, flow_json, json_origin};
 pub use labels::LabelNames;
 pub use names::{dccp_state, proto_name, sctp_state, state_name, tcp_state};
 pub use save::flow_save;

@@ -3,7 +3,7 @@
 use super::addr::{address, decimal};
 use super::names::{proto_name, state_name};
 use super::{EventKind, Render};
-use crate::flow::{Flow, Present, ProtoInfo};
+use crate::flow::{Flow, Present, ProtoInfo, SeqAdj, Synproxy};
 use crate::status::Status;
 use crate::tuple::{L4, Tuple, proto};
 
@@ -16,7 +16,10 @@ const STATUS: [(Status, &str); 4] = [
 ];
 
 /// Appends the options that make the flow, without a newline. Of `render` only the event counts:
-/// a change is told as `-U`, an end as `-D`. Mark, labels and helper are not told.
+/// a change is told as `-U`, an end as `-D`.
+///
+/// Mark, labels, helper, sequence adjustment and SYN proxy state, which other programs leave out,
+/// stand behind the rest where a flow has them, and only in lines that make a flow.
 pub fn flow_save(flow: &Flow, render: &Render<'_>, out: &mut Vec<u8>) {
     let p = flow.present;
     out.reserve(512);
@@ -50,6 +53,46 @@ pub fn flow_save(flow: &Flow, render: &Render<'_>, out: &mut Vec<u8>) {
     }
     if p.has(Present::PROTOINFO) {
         protocol_state(&flow.protoinfo, out);
+    }
+    if matches!(render.event, None | Some(EventKind::New)) {
+        extras(flow, out);
+    }
+}
+
+fn extras(flow: &Flow, out: &mut Vec<u8>) {
+    let p = flow.present;
+    if p.has(Present::MARK) && flow.mark != 0 {
+        number("-m", flow.mark, out);
+    }
+    if p.has(Present::LABELS) && !flow.labels.is_empty() {
+        out.extend_from_slice(b" --label-bits 0x");
+        let bits = flow.labels.0.iter().rev().fold(0, |bits, word| bits << 32 | u128::from(*word));
+        let digits = (128 - bits.leading_zeros()).div_ceil(4);
+        for digit in (0..digits).rev() {
+            out.push(b"0123456789abcdef"[(bits >> (4 * digit) & 15) as usize]);
+        }
+    }
+    if p.has(Present::HELPER) {
+        out.extend_from_slice(b" --helper ");
+        out.extend_from_slice(flow.helper.as_bytes());
+    }
+    if p.has(Present::SEQADJ) {
+        let adjusted = ["--seqadj-orig", "--seqadj-reply"].into_iter().zip(flow.seqadj);
+        for (option, adj) in adjusted.filter(|(_, adj)| *adj != SeqAdj::default()) {
+            number(option, adj.correction_pos, out);
+            out.push(b',');
+            decimal(adj.offset_before, out);
+            out.push(b',');
+            decimal(adj.offset_after, out);
+        }
+    }
+    // The kernel tells it of every flow once it proxies any.
+    if p.has(Present::SYNPROXY) && flow.synproxy != Synproxy::default() {
+        number("--synproxy", flow.synproxy.isn, out);
+        for value in [flow.synproxy.its, flow.synproxy.tsoff] {
+            out.push(b',');
+            decimal(value, out);
+        }
     }
 }
 
@@ -133,10 +176,8 @@ fn protocol_state(info: &ProtoInfo, out: &mut Vec<u8>) {
         ProtoInfo::Tcp(_) => {}
         ProtoInfo::Sctp(sctp) => {
             if let Some([orig, reply]) = sctp.vtag {
-                // The options take the tags in the octet order of the machine, so this does too:
-                // lists saved by either program load in the other.
-                number("--orig-vtag", orig.to_be(), out);
-                number("--reply-vtag", reply.to_be(), out);
+                number("--orig-vtag", orig, out);
+                number("--reply-vtag", reply, out);
             }
         }
         ProtoInfo::Dccp(dccp) => {

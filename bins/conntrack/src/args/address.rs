@@ -66,7 +66,8 @@ pub(crate) fn address(
         return Err(Failure::usage(&[b"CIDR notation unavailable for `--", name, b"'"]));
     }
     let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
-    match whole_decimal(length, u64::from(bits)) {
+    // An empty length, which the original takes for 0 and so for everything, is a slip.
+    match whole_decimal(length, u64::from(bits)).filter(|_| !length.is_empty()) {
         Some(n) if n == u64::from(bits) => Ok((address, None)),
         Some(n) => Ok((address, Some(mask(address, n as u32)))),
         None => Err(Failure::usage(&[b"Invalid netmask"])),
@@ -215,7 +216,6 @@ mod tests {
         let ip = |t: &str| t.parse::<IpAddr>().unwrap();
         let cases = [
             ("1.2.3.4/24", "1.2.3.4", Some("255.255.255.0")),
-            ("1.2.3.4/", "1.2.3.4", Some("0.0.0.0")),
             ("1.2.3.4/0", "1.2.3.4", Some("0.0.0.0")),
             ("1.2.3.4/32", "1.2.3.4", None),
             ("::1/65", "::1", Some("ffff:ffff:ffff:ffff:8000::")),
@@ -225,6 +225,7 @@ mod tests {
             assert_eq!(read(text, true).unwrap(), (ip(address), mask.map(ip)), "{text}");
         }
         for (text, allowed, message) in [
+            ("1.2.3.4/", true, "Invalid netmask"),
             ("1.2.3.4/33", true, "Invalid netmask"),
             ("1.2.3.4/8/8", true, "Invalid netmask"),
             ("1.2.3.4/", false, "CIDR notation unavailable for `--reply-src'"),

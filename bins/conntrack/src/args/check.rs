@@ -1,13 +1,16 @@
 //! Which options go with which command.
 
-use super::options::{MATRIX, Opt, Rule, column, rule};
+use super::options::{MATRIX, Opt, OptSet, Rule, Table, column, rule};
 use super::protocol::{self, Extension, Field};
-use super::{Command, Request};
+use super::{Command, Output, Request};
 use crate::failure::Failure;
 
 /// Checks what was given against what the command takes.
 pub(crate) fn options(request: &Request) -> Result<(), Failure> {
-    let given = request.given;
+    let mut given = request.given;
+    if has_json(request) {
+        given.remove(Opt::Output);
+    }
     if given.has(Opt::AnyNat) && (given.has(Opt::SrcNat) || given.has(Opt::DstNat)) {
         return Err(Failure::usage(&[
             b"cannot specify `--src-nat' or `--dst-nat' with `--any-nat'",
@@ -30,9 +33,41 @@ pub(crate) fn options(request: &Request) -> Result<(), Failure> {
         )?;
     }
     match (request.command, request.extension) {
-        (Some(Command::Help), _) | (_, None) => Ok(()),
-        (_, Some(extension)) => fields(request, extension),
+        (Some(Command::Help), _) | (_, None) => {}
+        (_, Some(extension)) => fields(request, extension)?,
     }
+    own(request)
+}
+
+/// Commands that the original gives no output option take ours.
+fn has_json(request: &Request) -> bool {
+    let expect = request.table == Table::Expect;
+    let takes = match request.command {
+        Some(Command::Count | Command::Stats) => true,
+        Some(Command::Get) => expect,
+        _ => false,
+    };
+    takes && request.output == Output::JSON
+}
+
+/// Negations and lists match entries; what makes or names a single one takes none.
+fn own(request: &Request) -> Result<(), Failure> {
+    let single = matches!(request.command, Some(Command::Create | Command::Add | Command::Get))
+        || request.table == Table::Expect;
+    if single && (!request.negated.is_empty() || request.negated_fields != 0) {
+        return Err(Failure::usage(&[b"`!' does not go with this command"]));
+    }
+    if single && let Some((field, _)) = request.ranges.first() {
+        let row = request.extension.and_then(|e| e.rows.iter().find(|r| r.field == *field));
+        let name = row.map_or("", |r| r.name).as_bytes();
+        return Err(Failure::usage(&[b"only one value for `--", name, b"' with this command"]));
+    }
+    // What -U sets is no condition.
+    let sets = OptSet::of(&[Opt::Status, Opt::Mark]);
+    if request.command == Some(Command::Update) && request.negated.any(sets) {
+        return Err(Failure::usage(&[b"`!' does not go with what `-U' sets"]));
+    }
+    Ok(())
 }
 
 /// The same for the options of the protocol.

@@ -33,11 +33,23 @@ pub(crate) struct Short {
     pub(crate) key: Key,
 }
 
+/// The long options that can be given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Longs<'t> {
+    /// Those of every command line of the original.
+    pub(crate) common: &'t [Long],
+    /// Those of the protocol.
+    pub(crate) protocol: &'t [Long],
+    /// Those that the original does not have. They never make an abbreviation ambiguous that it
+    /// takes.
+    pub(crate) own: &'t [Long],
+}
+
 /// What the scan found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Item {
+pub(crate) enum Item<'a> {
     /// An option with its value, if it takes one.
-    Option(Key, Option<Vec<u8>>),
+    Option(Key, Option<&'a [u8]>),
     /// No such option, or an ambiguous one.
     Unknown,
     /// An option at the end of the line that needs a value.
@@ -48,8 +60,8 @@ pub(crate) enum Item {
 
 /// A command line being scanned.
 #[derive(Clone, Debug)]
-pub(crate) struct Scanner {
-    words: Vec<Vec<u8>>,
+pub(crate) struct Scanner<'a> {
+    words: Vec<&'a [u8]>,
     /// The next word.
     index: usize,
     /// Where the scan stands inside `words[index]`; 0 when it stands in front of it.
@@ -57,38 +69,44 @@ pub(crate) struct Scanner {
     /// The operands that were passed over and not yet moved behind the options.
     operands: core::ops::Range<usize>,
     stop_at_operand: bool,
+    negated: bool,
 }
 
-impl Scanner {
+impl<'a> Scanner<'a> {
     /// Starts behind `words[0]`, the name of the program.
-    pub(crate) fn new(words: Vec<Vec<u8>>, stop_at_operand: bool) -> Self {
-        Self { words, index: 1, letter: 0, operands: 1..1, stop_at_operand }
+    pub(crate) fn new(words: Vec<&'a [u8]>, stop_at_operand: bool) -> Self {
+        Self { words, index: 1, letter: 0, operands: 1..1, stop_at_operand, negated: false }
     }
 
     /// The word in front of the scan: the one that messages show.
-    pub(crate) fn shown(&self) -> &[u8] {
-        self.words.get(self.index.wrapping_sub(1)).map_or(b"", Vec::as_slice)
+    pub(crate) fn shown(&self) -> &'a [u8] {
+        self.words.get(self.index.wrapping_sub(1)).copied().unwrap_or_default()
+    }
+
+    /// Whether the option that was found last has a `!` for a word of its own in front of it.
+    pub(crate) const fn negated(&self) -> bool {
+        self.negated
     }
 
     /// Takes the next word unless it looks like an option or a negation.
-    pub(crate) fn take_operand(&mut self) -> Option<Vec<u8>> {
-        let word = self.words.get(self.index)?;
+    pub(crate) fn take_operand(&mut self) -> Option<&'a [u8]> {
+        let word = *self.words.get(self.index)?;
         if matches!(word.first(), Some(b'-' | b'!')) {
             return None;
         }
-        let word = word.clone();
         self.index += 1;
         Some(word)
     }
 
     /// The next option, its name sought in `longs` and `shorts`.
-    pub(crate) fn next(&mut self, longs: &[Long], shorts: &[Short]) -> Item {
+    pub(crate) fn next(&mut self, longs: &Longs<'_>, shorts: &[Short]) -> Item<'a> {
+        self.negated = false;
         if self.letter == 0 {
             if !self.at_option() {
                 return Item::End;
             }
             if self.words[self.index].starts_with(b"--") {
-                let word = self.words[self.index].clone();
+                let word = self.words[self.index];
                 return self.long(&word[2..], longs);
             }
             self.letter = 1;
@@ -100,14 +118,15 @@ impl Scanner {
     fn at_option(&mut self) -> bool {
         if !self.stop_at_operand {
             self.move_operands();
-            while self.words.get(self.index).is_some_and(|w| is_operand(w)) {
+            while let Some(word) = self.words.get(self.index).filter(|w| is_operand(w)) {
+                self.negated = *word == b"!";
                 self.index += 1;
             }
             self.operands.end = self.index;
         }
         match self.words.get(self.index) {
             None => false,
-            Some(word) if word == b"--" => {
+            Some(word) if *word == b"--" => {
                 self.index = self.words.len();
                 false
             }
@@ -126,19 +145,19 @@ impl Scanner {
         }
     }
 
-    fn long(&mut self, word: &[u8], longs: &[Long]) -> Item {
+    fn long(&mut self, word: &'a [u8], longs: &Longs<'_>) -> Item<'a> {
         self.index += 1;
         let (name, attached) = match word.iter().position(|&b| b == b'=') {
-            Some(at) => (&word[..at], Some(word[at + 1..].to_vec())),
+            Some(at) => (&word[..at], Some(&word[at + 1..])),
             None => (word, None),
         };
-        let Some(option) = find(name, longs) else { return Item::Unknown };
+        let Some(option) = longs.find(name) else { return Item::Unknown };
         match (option.takes, attached) {
             (Takes::Nothing, Some(_)) => Item::Unknown,
             (Takes::Value, None) => match self.words.get(self.index) {
                 Some(value) => {
                     self.index += 1;
-                    Item::Option(option.key, Some(value.clone()))
+                    Item::Option(option.key, Some(value))
                 }
                 None => Item::NoValue,
             },
@@ -146,8 +165,8 @@ impl Scanner {
         }
     }
 
-    fn short(&mut self, shorts: &[Short]) -> Item {
-        let word = self.words[self.index].clone();
+    fn short(&mut self, shorts: &[Short]) -> Item<'a> {
+        let word = self.words[self.index];
         let letter = word[self.letter];
         self.letter += 1;
         let rest = &word[self.letter..];
@@ -161,13 +180,13 @@ impl Scanner {
             Takes::Nothing => return Item::Option(option.key, None),
             _ if !rest.is_empty() => {
                 self.next_word();
-                Some(rest.to_vec())
+                Some(rest)
             }
             Takes::Attached => None,
             Takes::Value => match self.words.get(self.index) {
                 Some(value) => {
                     self.index += 1;
-                    Some(value.clone())
+                    Some(*value)
                 }
                 None => return Item::NoValue,
             },
@@ -185,33 +204,45 @@ fn is_operand(word: &[u8]) -> bool {
     word.len() < 2 || word[0] != b'-'
 }
 
-/// The option of that name, or the one it is an unambiguous prefix of. Options that do the same
-/// do not make a prefix ambiguous.
-fn find<'a>(name: &[u8], longs: &'a [Long]) -> Option<&'a Long> {
-    if let Some(exact) = longs.iter().find(|o| o.name.as_bytes() == name) {
-        return Some(exact);
+impl<'t> Longs<'t> {
+    /// The option of that name, or the one it is an unambiguous prefix of. Options that do the
+    /// same do not make a prefix ambiguous.
+    fn find(&self, name: &[u8]) -> Option<&'t Long> {
+        let known = || self.common.iter().chain(self.protocol);
+        let exact = known().chain(self.own).find(|o| o.name.as_bytes() == name);
+        if exact.is_some() {
+            return exact;
+        }
+        let is_prefix = |o: &&Long| o.name.as_bytes().starts_with(name);
+        if known().any(|o| is_prefix(&o)) {
+            only(known().filter(is_prefix))
+        } else {
+            only(self.own.iter().filter(is_prefix))
+        }
     }
-    let mut candidates = longs.iter().filter(|o| o.name.as_bytes().starts_with(name));
+}
+
+fn only<'t>(mut candidates: impl Iterator<Item = &'t Long>) -> Option<&'t Long> {
     let first = candidates.next()?;
     candidates.all(|o| o.key == first.key && o.takes == first.takes).then_some(first)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{LONGS, Opt, SHORTS};
+    use super::super::options::{LONGS, OWN_LONGS, Opt, SHORTS};
     use super::*;
 
-    fn scanner(line: &str) -> Scanner {
-        let words = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
+    fn scanner(line: &str) -> Scanner<'_> {
+        let words = line.split(' ').map(str::as_bytes).collect();
         Scanner::new(words, false)
     }
 
-    fn next(s: &mut Scanner) -> Item {
-        s.next(LONGS, SHORTS)
+    fn next<'a>(s: &mut Scanner<'a>) -> Item<'a> {
+        s.next(&Longs { common: LONGS, protocol: &[], own: OWN_LONGS }, SHORTS)
     }
 
-    fn value(opt: Opt, text: &str) -> Item {
-        Item::Option(Key::Opt(opt), Some(text.as_bytes().to_vec()))
+    fn value(opt: Opt, text: &str) -> Item<'_> {
+        Item::Option(Key::Opt(opt), Some(text.as_bytes()))
     }
 
     #[test]
@@ -228,10 +259,20 @@ mod tests {
     fn optional_values_only_attached() {
         let mut s = scanner("ct -n 1.2.3.4 -n1.2.3.4 --src-nat=x");
         assert_eq!(next(&mut s), Item::Option(Key::Opt(Opt::SrcNat), None));
-        assert_eq!(s.take_operand().as_deref(), Some(&b"1.2.3.4"[..]));
+        assert_eq!(s.take_operand(), Some(&b"1.2.3.4"[..]));
         assert_eq!(next(&mut s), value(Opt::SrcNat, "1.2.3.4"));
         assert_eq!(next(&mut s), value(Opt::SrcNat, "x"));
         assert_eq!(s.take_operand(), None);
+    }
+
+    #[test]
+    fn a_lone_exclamation_mark_negates_the_next_option() {
+        let mut s = scanner("ct ! -s 1.1.1.1 -d 2.2.2.2 x ! -z");
+        let mut seen = Vec::new();
+        while let Item::Option(..) = next(&mut s) {
+            seen.push(s.negated());
+        }
+        assert_eq!(seen, [true, false, true]);
     }
 
     #[test]
@@ -244,6 +285,10 @@ mod tests {
             ("ct --dst-na", Item::Option(Key::Opt(Opt::DstNat), None)),
             ("ct --label x", value(Opt::Label, "x")),
             ("ct --src", Item::NoValue),
+            ("ct --hel", Item::Option(Key::Command(super::super::options::Command::Help), None)),
+            ("ct --any", Item::Option(Key::Opt(Opt::AnyNat), None)),
+            ("ct --any-a x", value(Opt::AnyAddr, "x")),
+            ("ct --timeout- 3", Item::Unknown),
         ] {
             assert_eq!(next(&mut scanner(line)), item, "{line}");
         }

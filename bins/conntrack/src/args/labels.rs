@@ -1,18 +1,102 @@
-//! The names of labels: `connlabel.conf`.
+//! The names of labels: `connlabel.conf`, and the options that use them.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use proto_ctnl::render::LabelNames;
 
 use super::numbers::{c_int, is_space};
+use super::{Opt, Request};
+use crate::failure::{Failure, complain};
 
 /// Where the names are looked for.
-pub(crate) const DEFAULT_PATH: &str = "/etc/xtables/connlabel.conf";
+const DEFAULT_PATH: &str = "/etc/xtables/connlabel.conf";
 /// Octets of a line, its newline included; the rest counts as a line of its own.
 const LINE_MAX: usize = 1023;
 /// One more than the highest bit that can have a name. The kernel has 128.
 const BITS: u64 = 1024;
+
+/// Label bits that an option names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LabelBits {
+    pub(crate) words: [u32; 4],
+    /// A bit was named that the kernel does not have.
+    pub(crate) beyond: bool,
+}
+
+impl LabelBits {
+    fn insert(&mut self, bit: usize) {
+        match self.words.get_mut(bit / 32) {
+            Some(word) => *word |= 1 << (bit % 32),
+            None => self.beyond = true,
+        }
+    }
+}
+
+/// A file of names that was read; lines of a loaded file mostly use the same.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Option<(Vec<u8>, Option<Known>)>);
+
+#[derive(Debug)]
+struct Known {
+    map: LabelMap,
+    names: Rc<LabelNames>,
+}
+
+impl Cache {
+    fn get(&mut self, path: &[u8]) -> Option<&Known> {
+        if self.0.as_ref().is_none_or(|(p, _)| p != path) {
+            let known = match LabelMap::read(Path::new(OsStr::from_bytes(path))) {
+                Ok(map) => Some(Known { names: Rc::new(map.names()), map }),
+                Err(text) => {
+                    complain(format!("nfct_labelmap_new: {text}\n").as_bytes());
+                    None
+                }
+            };
+            self.0 = Some((path.to_vec(), known));
+        }
+        self.0.as_ref()?.1.as_ref()
+    }
+}
+
+/// Resolves the names of labels, once all options are known.
+pub(super) fn resolve(request: &mut Request, cache: &mut Cache) -> Result<(), Failure> {
+    if request.given.has(Opt::LabelAdd) && request.given.has(Opt::LabelDel) {
+        return Err(Failure::other(&[b"cannot use --label-add and --label-del at the same time"]));
+    }
+    if request.label_uses.is_empty() {
+        return Ok(());
+    }
+    let path = request.label_path.as_deref().unwrap_or(DEFAULT_PATH.as_bytes());
+    let known = cache.get(path);
+    for (opt, list) in core::mem::take(&mut request.label_uses) {
+        let bits = match opt {
+            Opt::Label => &mut request.labels,
+            Opt::LabelAdd => &mut request.labels_add,
+            Opt::LabelDel if list.is_empty() => {
+                request.labels_del = None;
+                continue;
+            }
+            Opt::LabelDel => match &mut request.labels_del {
+                Some(bits) => bits,
+                // All of them are removed already.
+                None => &mut LabelBits::default(),
+            },
+            _ => continue,
+        };
+        for name in list.split(|&b| b == b',') {
+            match known.and_then(|k| k.map.bit(name)) {
+                Some(bit) => bits.insert(bit),
+                None => return Err(Failure::usage(&[b"unknown label '", name, b"'"])),
+            }
+        }
+    }
+    request.label_names = known.map(|k| Rc::clone(&k.names));
+    Ok(())
+}
 
 /// Label bits with their names, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -37,28 +37,6 @@ pub(crate) fn whole_c_int(text: &[u8], max: u64) -> Option<u64> {
     (n.used > 0 && n.used == text.len() && !n.overflow && n.value <= max).then_some(n.value)
 }
 
-/// What `atol(text)` answers: the leading decimal number, or 0.
-pub(crate) fn atol(text: &[u8]) -> i64 {
-    let blanks = text.iter().take_while(|b| is_space(**b)).count();
-    let (negative, sign) = match text.get(blanks) {
-        Some(b'-') => (true, 1),
-        Some(b'+') => (false, 1),
-        _ => (false, 0),
-    };
-    let (value, _, overflow) = unsigned(text.get(blanks + sign..).unwrap_or_default(), 10);
-    match (i64::try_from(value), negative) {
-        (Ok(n), false) if !overflow => n,
-        (Ok(n), true) if !overflow => -n,
-        (_, false) => i64::MAX,
-        (_, true) => i64::MIN,
-    }
-}
-
-/// The low bits of what `atoi(text)` answers.
-pub(crate) fn atoi(text: &[u8]) -> u32 {
-    atol(text) as u32
-}
-
 /// A decimal number that fills the text, as `strtoul(text, .., 10)` reads it.
 pub(crate) fn whole_decimal(text: &[u8], max: u64) -> Option<u64> {
     let blanks = text.iter().take_while(|b| is_space(**b)).count();
@@ -108,14 +86,6 @@ mod tests {
         ] {
             assert_eq!(whole_c_int(text.as_bytes(), 0xffff_ffff), value, "{text}");
         }
-    }
-
-    #[test]
-    fn atoi_never_fails() {
-        assert_eq!(atoi(b"http"), 0);
-        assert_eq!(atoi(b"65589") as u16, 53);
-        assert_eq!(atoi(b"-1") as u16, 65535);
-        assert_eq!(atol(b" 12abc"), 12);
     }
 
     #[test]

@@ -72,11 +72,26 @@ pub(crate) enum Opt {
     OrigZone,
     ReplyZone,
     Labelmap,
+    // From here on those that the original does not have.
+    AnyAddr,
+    Helper,
+    TimeoutBelow,
+    TimeoutAbove,
+    BytesAbove,
+    FilterFile,
+    Sort,
+    Limit,
+    CountBy,
+    Snapshot,
+    LabelBits,
+    SeqadjOrig,
+    SeqadjReply,
+    Synproxy,
 }
 
 /// A set of options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OptSet(u32);
+pub(crate) struct OptSet(u64);
 
 impl OptSet {
     pub(crate) const fn of(opts: &[Opt]) -> Self {
@@ -95,6 +110,14 @@ impl OptSet {
 
     pub(crate) const fn has(self, opt: Opt) -> bool {
         self.0 & 1 << opt as u8 != 0
+    }
+
+    pub(crate) const fn remove(&mut self, opt: Opt) {
+        self.0 &= !(1 << opt as u8);
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     pub(crate) const fn any(self, other: Self) -> bool {
@@ -122,7 +145,7 @@ pub(crate) const fn rule(letter: u8) -> Rule {
 
 /// Name of each option and how each command takes it: illegal, optional, required, or half of a
 /// pair. The columns are those of [`column`].
-pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 30] = [
+pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 44] = [
     (Opt::Src, "src", *b"oPPooPo...RRR."),
     (Opt::Dst, "dst", *b"oPPooPo...RRR."),
     (Opt::ReplySrc, "reply-src", *b"oPPooPo...ooo."),
@@ -153,6 +176,20 @@ pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 30] = [
     (Opt::OrigZone, "orig-zone", *b"ooo.o.o......."),
     (Opt::ReplyZone, "reply-zone", *b"ooo.o.o......."),
     (Opt::Labelmap, "labelmap", *b"o..oo.o......."),
+    (Opt::AnyAddr, "any-addr", *b"o..oo.o......."),
+    (Opt::Helper, "helper", *b"ooooo.o......."),
+    (Opt::TimeoutBelow, "timeout-below", *b"o..oo.o......."),
+    (Opt::TimeoutAbove, "timeout-above", *b"o..oo.o......."),
+    (Opt::BytesAbove, "bytes-above", *b"o..oo.o......."),
+    (Opt::FilterFile, "filter-file", *b"o..oo.o......."),
+    (Opt::Sort, "sort", *b"o............."),
+    (Opt::Limit, "limit", *b"o............."),
+    (Opt::CountBy, "count-by", *b"o............."),
+    (Opt::Snapshot, "snapshot", *b"......o......."),
+    (Opt::LabelBits, "label-bits", *b".oo..........."),
+    (Opt::SeqadjOrig, "seqadj-orig", *b".oo..........."),
+    (Opt::SeqadjReply, "seqadj-reply", *b".oo..........."),
+    (Opt::Synproxy, "synproxy", *b".oo..........."),
 ];
 
 /// The column of a command in [`MATRIX`]. `None` if the command takes no option at all.
@@ -238,6 +275,24 @@ pub(crate) const LONGS: &[Long] = &[
     opt("zero", Takes::Nothing, Opt::Zero),
 ];
 
+/// The long names that the original does not have.
+pub(crate) const OWN_LONGS: &[Long] = &[
+    value("any-addr", Opt::AnyAddr),
+    value("helper", Opt::Helper),
+    value("timeout-below", Opt::TimeoutBelow),
+    value("timeout-above", Opt::TimeoutAbove),
+    value("bytes-above", Opt::BytesAbove),
+    value("filter-file", Opt::FilterFile),
+    value("sort", Opt::Sort),
+    value("limit", Opt::Limit),
+    value("count-by", Opt::CountBy),
+    opt("snapshot", Takes::Nothing, Opt::Snapshot),
+    value("label-bits", Opt::LabelBits),
+    value("seqadj-orig", Opt::SeqadjOrig),
+    value("seqadj-reply", Opt::SeqadjReply),
+    value("synproxy", Opt::Synproxy),
+];
+
 const fn letter(letter: u8, takes: Takes, o: Opt) -> Short {
     Short { letter, takes, key: Key::Opt(o) }
 }
@@ -292,9 +347,9 @@ pub(crate) const SHORTS: &[Short] = &[
     letter(b'z', Takes::Nothing, Opt::Zero),
 ];
 
-/// The letter of an option, for messages.
-pub(crate) fn letter_of(o: Opt) -> u8 {
-    SHORTS.iter().find(|s| s.key == Key::Opt(o)).map_or(b'?', |s| s.letter)
+/// The letter of an option, for messages. Those of our own have none.
+pub(crate) fn letter_of(o: Opt) -> Option<u8> {
+    SHORTS.iter().find(|s| s.key == Key::Opt(o)).map(|s| s.letter)
 }
 
 /// The first name of an option, for messages.
@@ -316,8 +371,10 @@ mod tests {
     #[test]
     fn every_option_has_a_letter_and_a_name() {
         for (o, name, _) in MATRIX {
-            assert_ne!(letter_of(o), b'?', "{name}");
-            assert!(LONGS.iter().any(|l| l.name == name && l.key == Key::Opt(o)), "{name}");
+            let own = o as u8 > Opt::Labelmap as u8;
+            assert_ne!(letter_of(o).is_some(), own, "{name}");
+            let longs = if own { OWN_LONGS } else { LONGS };
+            assert!(longs.iter().any(|l| l.name == name && l.key == Key::Opt(o)), "{name}");
         }
     }
 }

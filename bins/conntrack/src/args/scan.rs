@@ -1,26 +1,65 @@
 //! The options from left to right.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use super::address::{Family, address, nat};
-use super::getopt::{Item, Long, Scanner};
-use super::labels::{DEFAULT_PATH, LabelMap};
-use super::numbers::{atol, c_int, whole_c_int};
-use super::options::{Command, Key, LONGS, Opt, OptSet, SHORTS, Table, letter_of};
+use super::getopt::{Item, Longs, Scanner};
+use super::numbers::{c_int, whole_c_int};
+use super::options::{Command, Key, LONGS, OWN_LONGS, Opt, OptSet, SHORTS, Table};
+use super::own::{self, seconds, unexpected};
 use super::protocol::{Extension, Field};
 use super::words::{Output, add_events, add_output};
-use super::{LabelBits, Nat, Request, check, fields};
+use super::{Nat, Request, check, fields, labels};
 use crate::failure::{Failure, complain};
 
+/// Options that `!` can stand in front of.
+const NEGATABLE: OptSet = OptSet::of(&[
+    Opt::Src,
+    Opt::Dst,
+    Opt::ReplySrc,
+    Opt::ReplyDst,
+    Opt::AnyAddr,
+    Opt::Protonum,
+    Opt::Status,
+    Opt::Mark,
+    Opt::Secmark,
+    Opt::Id,
+    Opt::Zone,
+    Opt::OrigZone,
+    Opt::ReplyZone,
+    Opt::Label,
+    Opt::SrcNat,
+    Opt::DstNat,
+    Opt::AnyNat,
+    Opt::Helper,
+]);
+
+/// What the lines of a loaded file have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Output types add up over all lines.
+    output: Output,
+    /// A file of label names holds for the lines that follow.
+    label_path: Option<Vec<u8>>,
+    labels: labels::Cache,
+}
+
 /// Reads a whole command line; `words[0]` is the program.
-pub(crate) fn parse(words: Vec<Vec<u8>>, stop_at_operand: bool) -> Result<Request, Failure> {
+pub(crate) fn parse(words: Vec<&[u8]>, stop_at_operand: bool) -> Result<Request, Failure> {
+    parse_with(words, stop_at_operand, &mut Shared::default())
+}
+
+/// Reads one of several command lines.
+pub(crate) fn parse_with(
+    words: Vec<&[u8]>,
+    stop_at_operand: bool,
+    shared: &mut Shared,
+) -> Result<Request, Failure> {
     let mut scan = Scanner::new(words, stop_at_operand);
-    let mut request = Request::default();
-    let mut longs: Vec<Long> = LONGS.to_vec();
+    let mut request = Request { output: shared.output, ..Request::default() };
     loop {
+        let protocol = request.extension.map_or(&[][..], |e| e.longs);
+        let longs = Longs { common: LONGS, protocol, own: OWN_LONGS };
         match scan.next(&longs, SHORTS) {
             Item::End => break,
             Item::Unknown => {
@@ -30,37 +69,68 @@ pub(crate) fn parse(words: Vec<Vec<u8>>, stop_at_operand: bool) -> Result<Reques
                 let word = scan.shown();
                 return Err(Failure::usage(&[b"option `", word, b"' requires an argument"]));
             }
-            Item::Option(Key::Command(c), value) => command(&mut request, c, value, &mut scan)?,
-            Item::Option(Key::Field(field), value) => set_field(&mut request, field, value)?,
-            Item::Option(Key::Opt(opt), value) => {
-                option(&mut request, opt, &value.unwrap_or_default(), &mut scan)?;
-                if opt == Opt::Protonum {
-                    longs.truncate(LONGS.len());
-                    longs.extend_from_slice(request.extension.map_or(&[], |e| e.longs));
+            Item::Option(key, value) => {
+                let negated = scan.negated();
+                one(&mut request, key, value, &mut scan)?;
+                if negated {
+                    negate(&mut request, key)?;
                 }
             }
         }
     }
-    labels(&mut request)?;
+    shared.output = request.output;
+    if request.label_path.is_some() {
+        shared.label_path.clone_from(&request.label_path);
+    } else {
+        request.label_path.clone_from(&shared.label_path);
+    }
+    labels::resolve(&mut request, &mut shared.labels)?;
     check::options(&request)?;
     Ok(request)
+}
+
+fn one<'a>(
+    request: &mut Request,
+    key: Key,
+    value: Option<&'a [u8]>,
+    scan: &mut Scanner<'a>,
+) -> Result<(), Failure> {
+    match key {
+        Key::Command(c) => command(request, c, value, scan),
+        Key::Field(field) => set_field(request, field, value.unwrap_or_default()),
+        Key::Opt(opt) => option(request, opt, value, scan),
+    }
+}
+
+fn negate(request: &mut Request, key: Key) -> Result<(), Failure> {
+    match key {
+        Key::Opt(opt) if NEGATABLE.has(opt) => {
+            request.negated.insert(opt);
+            Ok(())
+        }
+        Key::Field(field) => {
+            request.negated_fields |= 1 << field as u32;
+            Ok(())
+        }
+        _ => Err(Failure::usage(&[b"`!' stands in front of options that match entries"])),
+    }
 }
 
 fn command(
     request: &mut Request,
     command: Command,
-    attached: Option<Vec<u8>>,
-    scan: &mut Scanner,
+    attached: Option<&[u8]>,
+    scan: &mut Scanner<'_>,
 ) -> Result<(), Failure> {
     if request.command.is_some() {
         return Err(Failure::usage(&[b"Invalid commands combination"]));
     }
     request.command = Some(command);
-    // What is attached to the command is dropped, and no table is looked for then.
-    if attached.is_none()
-        && let Some(word) = scan.take_operand()
-    {
-        request.table = table(&word)?;
+    // An attached name counts as well: the original drops it, and works on another table than
+    // it was told.
+    let attached = attached.filter(|word| !word.is_empty());
+    if let Some(word) = attached.or_else(|| scan.take_operand()) {
+        request.table = table(word)?;
     }
     match (command, request.table) {
         (Command::List, _) | (_, Table::Conntrack) => Ok(()),
@@ -85,12 +155,13 @@ fn table(word: &[u8]) -> Result<Table, Failure> {
     found.map(|(_, t)| *t).ok_or_else(|| Failure::usage(&[b"unknown type `", word, b"'"]))
 }
 
-fn option(
+fn option<'a>(
     request: &mut Request,
     opt: Opt,
-    value: &[u8],
-    scan: &mut Scanner,
+    attached: Option<&'a [u8]>,
+    scan: &mut Scanner<'a>,
 ) -> Result<(), Failure> {
+    let value = attached.unwrap_or_default();
     request.given.insert(opt);
     match opt {
         Opt::Src
@@ -101,52 +172,51 @@ fn option(
         | Opt::MaskDst
         | Opt::TupleSrc
         | Opt::TupleDst => set_address(request, opt, value)?,
-        Opt::SrcNat | Opt::DstNat | Opt::AnyNat => set_nat(request, opt, scan)?,
+        Opt::SrcNat | Opt::DstNat | Opt::AnyNat => set_nat(request, opt, attached, scan)?,
         Opt::Protonum => protocol(request, value)?,
         Opt::Family => Family::agree(&mut request.family, family(value)?)?,
-        Opt::Timeout => request.timeout = atol(value) as u32,
+        Opt::Timeout => {
+            request.timeout = seconds(value).ok_or_else(|| unexpected(opt, value))?;
+        }
         Opt::Status => request.status.add(value)?,
         Opt::Zero => {}
         Opt::EventMask => add_events(&mut request.events, value)?,
         Opt::NatRange => {
-            request.given = without(request.given, Opt::NatRange);
+            request.given.remove(Opt::NatRange);
             complain(b"WARNING: ignoring -a, deprecated option.\n");
         }
         Opt::Mark => mark(request, value)?,
-        // Neither filters anything; they are checked all the same.
-        Opt::Secmark | Opt::Id => drop(number(opt, value, u64::from(u32::MAX))?),
+        Opt::Secmark => request.secmark = number(opt, value, u64::from(u32::MAX))? as u32,
+        Opt::Id => request.id = number(opt, value, u64::from(u32::MAX))? as u32,
         Opt::Output => {
             add_output(&mut request.output, value)?;
             if request.output.has(Output::LABELS) {
                 request.label_uses.push((Opt::Output, Vec::new()));
             }
         }
-        Opt::BufferSize => request.buffer_size = usize::try_from(atol(value)).unwrap_or(0),
+        Opt::BufferSize => {
+            let bytes = seconds(value).ok_or_else(|| unexpected(opt, value))?;
+            request.buffer_size = bytes as usize;
+        }
         Opt::Zone => request.zone = number(opt, value, 0xffff)? as u16,
         Opt::OrigZone => request.orig_zone = number(opt, value, 0xffff)? as u16,
         Opt::ReplyZone => request.reply_zone = number(opt, value, 0xffff)? as u16,
         Opt::Label | Opt::LabelAdd => request.label_uses.push((opt, value.to_vec())),
         Opt::LabelDel => {
-            let names = scan.take_operand().unwrap_or_default();
-            request.label_uses.push((opt, names));
+            let names = attached.or_else(|| scan.take_operand()).unwrap_or_default();
+            request.label_uses.push((opt, names.to_vec()));
         }
         Opt::Labelmap => {
             if request.label_path.replace(value.to_vec()).is_some() {
                 return Err(Failure::usage(&[b"option `--labelmap' can only be specified once"]));
             }
         }
+        Opt::AnyAddr => {
+            request.any_addr = Some(address(value, opt, true, &mut request.family)?);
+        }
+        _ => own::set(request, opt, value)?,
     }
     Ok(())
-}
-
-fn without(set: OptSet, opt: Opt) -> OptSet {
-    let mut rest = OptSet::default();
-    for (o, ..) in super::options::MATRIX {
-        if o != opt && set.has(o) {
-            rest.insert(o);
-        }
-    }
-    rest
 }
 
 fn set_address(request: &mut Request, opt: Opt, value: &[u8]) -> Result<(), Failure> {
@@ -159,7 +229,8 @@ fn set_address(request: &mut Request, opt: Opt, value: &[u8]) -> Result<(), Fail
         Opt::ReplyDst => request.reply_dst = Some(address),
         Opt::MaskSrc => request.src_mask = Some(address),
         Opt::MaskDst => request.dst_mask = Some(address),
-        _ => {}
+        Opt::TupleSrc => request.tuple_src = Some(address),
+        _ => request.tuple_dst = Some(address),
     }
     // A prefix length is as good as the option that gives the mask.
     if mask.is_some() {
@@ -170,10 +241,15 @@ fn set_address(request: &mut Request, opt: Opt, value: &[u8]) -> Result<(), Fail
     Ok(())
 }
 
-fn set_nat(request: &mut Request, opt: Opt, scan: &mut Scanner) -> Result<(), Failure> {
-    // The value is the next word. What is attached is dropped.
-    let Some(word) = scan.take_operand() else { return Ok(()) };
-    let (address, port) = nat(&word, opt, &mut request.family)?;
+/// The value is attached or the next word.
+fn set_nat<'a>(
+    request: &mut Request,
+    opt: Opt,
+    attached: Option<&'a [u8]>,
+    scan: &mut Scanner<'a>,
+) -> Result<(), Failure> {
+    let Some(word) = attached.or_else(|| scan.take_operand()) else { return Ok(()) };
+    let (address, port) = nat(word, opt, &mut request.family)?;
     let target = match opt {
         Opt::SrcNat => &mut request.src_nat,
         Opt::DstNat => &mut request.dst_nat,
@@ -224,10 +300,6 @@ fn number(opt: Opt, value: &[u8], max: u64) -> Result<u64, Failure> {
     whole_c_int(value, max).ok_or_else(|| unexpected(opt, value))
 }
 
-fn unexpected(opt: Opt, value: &[u8]) -> Failure {
-    Failure::other(&[b"unexpected value '", value, b"' with -", &[letter_of(opt)], b" option"])
-}
-
 fn mark(request: &mut Request, value: &[u8]) -> Result<(), Failure> {
     let (mark, mask) = match value.iter().position(|&b| b == b'/') {
         Some(at) => (&value[..at], Some(&value[at + 1..])),
@@ -251,48 +323,13 @@ fn mark(request: &mut Request, value: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn set_field(request: &mut Request, field: Field, value: Option<Vec<u8>>) -> Result<(), Failure> {
+fn set_field(request: &mut Request, field: Field, value: &[u8]) -> Result<(), Failure> {
     if let Some(extension) = request.extension {
-        let value = fields::parse(extension, field, &value.unwrap_or_default())?;
+        let name = extension.rows.iter().find(|r| r.field == field).map_or("", |r| r.name);
+        let (value, ranges) = fields::parse(extension, field, name, value)?;
         request.fields[field as usize] = Some(value);
+        request.ranges.retain(|(f, _)| *f != field);
+        request.ranges.extend(ranges.map(|r| (field, r)));
     }
-    Ok(())
-}
-
-/// Resolves the names of labels, once all options are known.
-fn labels(request: &mut Request) -> Result<(), Failure> {
-    if request.given.has(Opt::LabelAdd) && request.given.has(Opt::LabelDel) {
-        return Err(Failure::other(&[b"cannot use --label-add and --label-del at the same time"]));
-    }
-    if request.label_uses.is_empty() {
-        return Ok(());
-    }
-    let path = request.label_path.as_deref().unwrap_or(DEFAULT_PATH.as_bytes());
-    let path = Path::new(OsStr::from_bytes(path));
-    let map = match LabelMap::read(path) {
-        Ok(map) => Some(map),
-        Err(text) => {
-            complain(format!("nfct_labelmap_new: {text}\n").as_bytes());
-            None
-        }
-    };
-    for (opt, list) in core::mem::take(&mut request.label_uses) {
-        let bits = match opt {
-            Opt::Label => &mut request.labels,
-            Opt::LabelAdd => &mut request.labels_add,
-            // Bits to remove are only looked up: nothing here removes labels yet.
-            _ => &mut LabelBits::default(),
-        };
-        if opt == Opt::Output || opt == Opt::LabelDel && list.is_empty() {
-            continue;
-        }
-        for name in list.split(|&b| b == b',') {
-            match map.as_ref().and_then(|m| m.bit(name)) {
-                Some(bit) => bits.insert(bit),
-                None => return Err(Failure::usage(&[b"unknown label '", name, b"'"])),
-            }
-        }
-    }
-    request.label_names = map.map(|m| m.names());
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::failure::{Failure, complain};
 
 /// Output types, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Output(pub(crate) u8);
+pub(crate) struct Output(pub(crate) u16);
 
 impl Output {
     pub(crate) const XML: Self = Self(1 << 0);
@@ -18,6 +18,7 @@ impl Output {
     /// Accepted without effect: the origin of an event is always shown.
     pub(crate) const USERSPACE: Self = Self(1 << 6);
     pub(crate) const SAVE: Self = Self(1 << 7);
+    pub(crate) const JSON: Self = Self(1 << 8);
 
     pub(crate) const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -25,7 +26,7 @@ impl Output {
 }
 
 /// The order decides what an abbreviation means.
-const OUTPUTS: [(&str, u32); 8] = [
+const OUTPUTS: [(&str, u32); 9] = [
     ("xml", Output::XML.0 as u32),
     ("extended", Output::EXTENDED.0 as u32),
     ("timestamp", Output::TIMESTAMP.0 as u32),
@@ -34,6 +35,7 @@ const OUTPUTS: [(&str, u32); 8] = [
     ("labels", Output::LABELS.0 as u32),
     ("userspace", Output::USERSPACE.0 as u32),
     ("save", Output::SAVE.0 as u32),
+    ("json", Output::JSON.0 as u32),
 ];
 
 /// Kinds of events: also the bits of the multicast groups of flows.
@@ -83,12 +85,15 @@ impl StatusWords {
 /// Adds the output types of a list.
 pub(crate) fn add_output(output: &mut Output, list: &[u8]) -> Result<(), Failure> {
     each_word(list, false, |word, _| {
-        lookup(&OUTPUTS, word).map(|bits| output.0 |= bits as u8).is_some()
+        lookup(&OUTPUTS, word).map(|bits| output.0 |= bits as u16).is_some()
     })?;
     if output.has(Output::SAVE) && *output != Output::SAVE {
         return Err(Failure::other(&[
             b"cannot combine save output with any other output type, use -o save only",
         ]));
+    }
+    if output.has(Output::XML) && output.has(Output::JSON) {
+        return Err(Failure::other(&[b"cannot combine json output with xml output"]));
     }
     Ok(())
 }

@@ -1,234 +1,42 @@
-//! `-I`: makes a flow.
+//! `-I` and `-A`: make a flow.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use proto_ctnl::{
-    Dccp, Flow, L4, Labels, Present, ProtoInfo, Sctp, Status, Tcp, TcpFlags, Tuple, proto,
-};
+use proto_ctnl::consts::flag;
+use proto_ctnl::{Encoder, Flow, Full};
 
 use super::closing_line;
-use crate::args::{Command, Field, Nat, Opt, Request, Table};
+use crate::args::{Command, Request, Table};
 use crate::failure::Failure;
-use crate::kernel::{Answers, Errno, INVALID, Kernel, RANGE};
-
-/// Window tracking of a made connection: liberal, selective acknowledgement, and from TIME_WAIT
-/// on the side that closes (`IP_CT_TCP_FLAG_*`).
-const TCP_LIBERAL: u8 = 0x08;
-const TCP_SACK: u8 = 0x02;
-const TCP_CLOSE_INIT: u8 = 0x04;
-const TCP_TIME_WAIT: u32 = 7;
+use crate::kernel::{Answers, Kernel};
+use crate::object;
 
 pub(super) fn create(request: &Request) -> Result<(), Failure> {
-    let mut kernel = Kernel::open(Command::Create, Table::Conntrack)?;
-    let flow = flow(request).map_err(|errno| kernel.failure(errno))?;
+    let command = request.command.unwrap_or(Command::Create);
+    let mut kernel = Kernel::open(command, Table::Conntrack)?;
+    let flow = object::flow(request).map_err(|errno| kernel.failure(errno))?;
     let result = kernel.ask(
         Answers::UntilEnd,
-        |encoder, seq| encoder.flow_create(&flow, seq, true),
+        |encoder, seq| encode(command, &flow, encoder, seq, flag::ACK),
         |_| Ok(()),
     );
     result.map_err(|errno| kernel.failure(errno))?;
-    closing_line(1, "flow entries have been created.");
+    closing_line(
+        1,
+        match command {
+            Command::Add => "flow entries have been added.",
+            _ => "flow entries have been created.",
+        },
+    );
     Ok(())
 }
 
-/// The flow that the options describe.
-fn flow(request: &Request) -> Result<Flow, Errno> {
-    let (orig, reply) = tuples(request)?;
-    let mut flow = Flow {
-        orig,
-        reply,
-        status: Status(request.status.value).with(Status::CONFIRMED),
-        timeout: request.timeout,
-        ..Flow::default()
-    };
-    let always = Present::ORIG.or(Present::REPLY).or(Present::STATUS).or(Present::TIMEOUT);
-    flow.present.insert(always);
-    if let Some(info) = protoinfo(request) {
-        flow.protoinfo = info;
-        flow.present.insert(Present::PROTOINFO);
-    }
-    let given = request.given;
-    for (opt, bit) in [
-        (Opt::Mark, Present::MARK),
-        (Opt::Zone, Present::ZONE),
-        (Opt::OrigZone, Present::ORIG_ZONE),
-        (Opt::ReplyZone, Present::REPLY_ZONE),
-        (Opt::LabelAdd, Present::LABELS),
-    ] {
-        if given.has(opt) {
-            flow.present.insert(bit);
-        }
-    }
-    (flow.mark, flow.zone) = (request.mark, request.zone);
-    (flow.orig_zone, flow.reply_zone) = (request.orig_zone, request.reply_zone);
-    flow.labels = Labels(request.labels_add.words);
-    if request.labels_add.beyond {
-        return Err(RANGE);
-    }
-    translation(request, &mut flow);
-    Ok(flow)
-}
-
-fn translation(request: &Request, flow: &mut Flow) {
-    // Ports are translated for these alone.
-    let ported = matches!(flow.orig.proto, proto::TCP | proto::UDP);
-    if let Nat { address: Some(address), port } = request.src_nat {
-        flow.snat = address;
-        flow.present.insert(Present::SNAT);
-        if let Some(port) = port.filter(|_| ported) {
-            flow.spat = port;
-            flow.present.insert(Present::SPAT);
-        }
-    }
-    if let Nat { address: Some(address), port } = request.dst_nat {
-        flow.dnat = address;
-        flow.present.insert(Present::DNAT);
-        if let Some(port) = port.filter(|_| ported) {
-            flow.dpat = port;
-            flow.present.insert(Present::DPAT);
-        }
-    }
-}
-
-/// Both directions. One of which no address was named mirrors the other, whatever ports were named
-/// for it; of one with an address, what was not named is zero.
-fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
-    let r = request;
-    let protocol = r.protocol.unwrap_or_default();
-    let has_orig = r.src.is_some() || r.dst.is_some();
-    let has_reply = r.reply_src.is_some() || r.reply_dst.is_some();
-    let orig = end(protocol, [r.src, r.dst]).ok_or(INVALID);
-    let reply = end(protocol, [r.reply_src, r.reply_dst]).ok_or(INVALID);
-    let l4 = |a: Field, b: Field| {
-        let port = |field| r.field(field).unwrap_or(0) as u16;
-        L4 { a: port(a), b: port(b) }
-    };
-    if matches!(protocol, proto::ICMP | proto::ICMPV6) {
-        return icmp(r, orig?, has_reply.then_some(reply));
-    }
-    // The kernel takes no reply of a protocol with ports that names none.
-    let named = r.field(Field::ReplySport).or_else(|| r.field(Field::ReplyDport)).is_some();
-    if has_reply && r.extension.is_some() && !named {
-        return Err(INVALID);
-    }
-    let orig = orig.map(|t| Tuple { l4: l4(Field::Sport, Field::Dport), ..t });
-    let reply = reply.map(|t| Tuple { l4: l4(Field::ReplySport, Field::ReplyDport), ..t });
-    match (has_orig, has_reply) {
-        (true, true) => Ok((orig?, reply?)),
-        (true, false) => orig?.inverted().zip(orig.ok()).map(|(r, o)| (o, r)).ok_or(INVALID),
-        _ => reply?.inverted().zip(reply.ok()).ok_or(INVALID),
-    }
-}
-
-/// A tuple with the addresses that were named, at least one.
-fn end(protocol: u8, [src, dst]: [Option<IpAddr>; 2]) -> Option<Tuple> {
-    let none: IpAddr = match src.or(dst)? {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let (src, dst) = (src.unwrap_or(none), dst.unwrap_or(none));
-    Some(Tuple { src, dst, proto: protocol, l4: L4::default() })
-}
-
-/// Only queries have an answer, and they are made by their original direction.
-fn icmp(
-    request: &Request,
-    orig: Tuple,
-    reply: Option<Result<Tuple, Errno>>,
-) -> Result<(Tuple, Tuple), Errno> {
-    let whole = request.src.is_some() && request.dst.is_some();
-    if orig.is_v6() != (orig.proto == proto::ICMPV6) || whole && reply.is_some() {
-        return Err(INVALID);
-    }
-    let number = |field| request.field(field).unwrap_or(0);
-    let kind = number(Field::IcmpType) as u8;
-    let code = number(Field::IcmpCode) as u8;
-    let orig = Tuple { l4: L4::icmp(number(Field::IcmpId) as u16, kind, code), ..orig };
-    let answer = orig.inverted().ok_or(INVALID)?;
-    match reply {
-        Some(reply) => Ok((orig, Tuple { l4: answer.l4, ..reply? })),
-        None => Ok((orig, answer)),
-    }
-}
-
-fn protoinfo(request: &Request) -> Option<ProtoInfo> {
-    let state = request.field(Field::State)?;
-    let number = state as u8;
-    Some(match request.protocol? {
-        proto::TCP => {
-            let closing = if state >= TCP_TIME_WAIT { TCP_CLOSE_INIT } else { 0 };
-            let flags = TCP_LIBERAL | TCP_SACK | closing;
-            let flags = TcpFlags { flags, mask: flags };
-            ProtoInfo::Tcp(Tcp { state: number, wscale: None, flags: Some([flags; 2]) })
-        }
-        proto::SCTP => {
-            // In the octet order of the machine: see the rendering of saved flows.
-            let tag = |field| request.field(field).map(u32::from_be);
-            let vtag = tag(Field::OrigVtag).zip(tag(Field::ReplyVtag)).map(|(o, r)| [o, r]);
-            ProtoInfo::Sctp(Sctp { state: number, vtag })
-        }
-        _ => {
-            let role = request.field(Field::Role).unwrap_or(0) as u8;
-            ProtoInfo::Dccp(Dccp { state: number, role, handshake_seq: None })
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::parse;
-
-    /// `-s -d -r -q` ports, or the refusal, as the original made them.
-    fn made(options: &str) -> Option<String> {
-        let line = format!("conntrack -I -t 60 {options}");
-        let words = line.split_ascii_whitespace().map(|w| w.as_bytes().to_vec()).collect();
-        let (o, r) = tuples(&parse(words, false).unwrap()).ok()?;
-        let end = |t: Tuple| format!("{}:{} {}:{}", t.src, t.l4.a, t.dst, t.l4.b);
-        Some(format!("{} / {}", end(o), end(r)))
-    }
-
-    #[test]
-    fn directions_complete_each_other_whole_or_not_at_all() {
-        let udp = "-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 5 --dport 6";
-        let back = "-p udp -r 10.0.0.3 -q 10.0.0.4 --reply-port-src 7 --reply-port-dst 8";
-        for (options, expected) in [
-            (udp.to_owned(), Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.2:6 10.0.0.1:5")),
-            (
-                format!("{udp} --reply-port-src 9"),
-                Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.2:6 10.0.0.1:5"),
-            ),
-            (format!("{udp} -r 10.0.0.3"), None),
-            (format!("{udp} -r 10.0.0.3 -q 10.0.0.4"), None),
-            (
-                format!("{udp} -r 10.0.0.3 --reply-port-dst 7"),
-                Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.3:0 0.0.0.0:7"),
-            ),
-            (back.to_owned(), Some("10.0.0.4:8 10.0.0.3:7 / 10.0.0.3:7 10.0.0.4:8")),
-            (format!("{back} --sport 3"), Some("10.0.0.4:8 10.0.0.3:7 / 10.0.0.3:7 10.0.0.4:8")),
-            (
-                format!("{back} -s 10.0.0.1 --sport 3"),
-                Some("10.0.0.1:3 0.0.0.0:0 / 10.0.0.3:7 10.0.0.4:8"),
-            ),
-            (
-                "-p esp -s 10.0.0.1 -d 10.0.0.2 -r 10.0.0.3".to_owned(),
-                Some("10.0.0.1:0 10.0.0.2:0 / 10.0.0.3:0 0.0.0.0:0"),
-            ),
-        ] {
-            assert_eq!(made(&options).as_deref(), expected, "{options}");
-        }
-    }
-
-    #[test]
-    fn icmp_by_its_query() {
-        let v4 = "-p icmp --icmp-code 0 --icmp-id 3";
-        let ends = "-s 10.0.0.1 -d 10.0.0.2";
-        assert_eq!(
-            made(&format!("{v4} --icmp-type 8 {ends}")).unwrap(),
-            "10.0.0.1:3 10.0.0.2:2048 / 10.0.0.2:3 10.0.0.1:0"
-        );
-        assert_eq!(made(&format!("{v4} --icmp-type 3 {ends}")), None, "it has no answer");
-        assert_eq!(made(&format!("{v4} --icmp-type 8 -s ::1 -d ::2")), None);
-        assert_eq!(made(&format!("{v4} --icmp-type 8 -r 10.0.0.1 -q 10.0.0.2")), None);
-    }
+/// `-A` changes a flow that exists, `-I` leaves it alone and fails.
+pub(super) fn encode(
+    command: Command,
+    flow: &Flow,
+    encoder: &mut Encoder<'_>,
+    seq: u32,
+    flags: u16,
+) -> Result<(), Full> {
+    let exclusive = if command == Command::Add { 0 } else { flag::EXCL };
+    encoder.flow_new(flow, Default::default(), flag::CREATE | exclusive | flags, seq)
 }

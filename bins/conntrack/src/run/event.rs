@@ -2,23 +2,26 @@
 
 use io::{Interrupts, RequestSocket, Woken};
 use proto_ctnl::consts::group;
-use proto_ctnl::render::{
-    EventKind, Render, expect_text, expect_xml, flow_save, flow_text, flow_xml,
-};
+use proto_ctnl::render::{EventKind, Render, expect_json, expect_text, expect_xml};
 use proto_ctnl::{
     Content, Expect, ExpectMessage, ExpectRef, Flow, FlowMessage, FlowRef, Messages, Present,
 };
+use std::collections::HashSet;
 use std::time::Duration;
 
+use super::dump::dump;
 use super::origin::Origins;
-use super::{Document, Form, closing_line, form, now, rendering};
-use crate::args::{EVENT_ALL, Opt, Output, Request};
+use super::{Document, closing_line};
+use crate::args::{Command, EVENT_ALL, Opt, Output, Request};
 use crate::failure::{Failure, complain, errno_text};
 use crate::filter::Filter;
+use crate::kernel::Kernel;
 use crate::output::Out;
+use crate::show::{Form, Show, now, rendering};
 
-/// Octets of events that may wait, unless the user says otherwise. Memory is taken as it fills.
-const SOCKET_BYTES: u32 = 8 << 20;
+/// Octets of events that may wait, unless the user says otherwise: those of a burst of 100,000.
+/// Memory is taken as it fills.
+const SOCKET_BYTES: u32 = 96 << 20;
 /// Octets for one receive call: one event needs a few hundred.
 const EVENT_BYTES: usize = 64 << 10;
 /// Events that are shown together at most before they are written.
@@ -55,15 +58,27 @@ pub(super) fn flows(request: &Request) -> Result<(), Failure> {
                 .as_bytes(),
         );
     }
-    let mut events = FlowEvents::new(request);
+    let mut events = FlowEvents::new(request)?;
     let mut out = Out::new()?;
+    if request.given.has(Opt::Snapshot) {
+        events.snapshot(request, &mut out)?;
+        events.catch_up(&socket, &mut out)?;
+    }
     follow(&socket, &interrupts, &mut out, |content, out| match content {
         Content::Flow(seen) => events.show(&seen, out),
         _ => Ok(()),
     })?;
     events.document.close(&mut out);
-    closing_line(events.shown, "flow events have been shown.");
+    end(events.shown, "flow events have been shown", &socket);
     out.flush()
+}
+
+/// The closing line, which tells losses if there were any.
+fn end(shown: u64, what: &str, socket: &RequestSocket) {
+    match socket.drops() {
+        Ok(lost @ 1..) => closing_line(shown, &format!("{what}, {lost} have been lost.")),
+        _ => closing_line(shown, &format!("{what}.")),
+    }
 }
 
 /// Expectations.
@@ -80,7 +95,7 @@ pub(super) fn expectations(request: &Request) -> Result<(), Failure> {
         _ => Ok(()),
     })?;
     events.document.close(&mut out);
-    closing_line(events.shown, "expectation events have been shown.");
+    end(events.shown, "expectation events have been shown", &socket);
     out.flush()
 }
 
@@ -98,6 +113,8 @@ fn subscribe(bytes: u32, groups: impl Iterator<Item = u32>) -> Result<RequestSoc
     for group in groups {
         socket.subscribe(group).map_err(reason)?;
     }
+    // Receiving must not wait: the signals are waited for elsewhere.
+    socket.set_receive_timeout(Some(Duration::from_micros(1))).map_err(reason)?;
     Ok(socket)
 }
 
@@ -109,59 +126,116 @@ fn follow(
     out: &mut Out,
     mut take: impl FnMut(Content<'_>, &mut Out) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let failed = |errno: i32| {
-        let reason = errno_text(errno);
-        Failure::other(&[b"failed to received netlink event: ", reason.as_bytes()])
-    };
-    // Receiving must not wait: the signals are waited for elsewhere.
-    let brief = Some(Duration::from_micros(1));
-    socket.set_receive_timeout(brief).map_err(|e| failed(e.errno().unwrap_or(0)))?;
     let mut buffer = vec![0; EVENT_BYTES];
     loop {
         let woken = interrupts.wait(socket);
         if woken.map_err(|e| failed(e.raw_os_error().unwrap_or(0)))? == Woken::Interrupted {
             return Ok(());
         }
-        for _ in 0..BURST {
-            match socket.receive(&mut buffer) {
-                Ok(received) => {
-                    for message in Messages::new(&buffer[..received.bytes]).flatten() {
-                        if let Ok(content) = message.content() {
-                            take(content, out)?;
-                        }
-                    }
-                }
-                Err(e) if e.errno() == Some(ENOBUFS) => complain(LOST),
-                Err(e) if e.errno() == Some(EAGAIN) => break,
-                Err(e) => return Err(failed(e.errno().unwrap_or(0))),
-            }
-        }
+        burst(socket, &mut buffer, |content| take(content, out))?;
         out.flush()?;
     }
 }
 
+/// Hands what waits in the socket to `take`, a burst at most. Answers whether nothing is left.
+fn burst(
+    socket: &RequestSocket,
+    buffer: &mut [u8],
+    mut take: impl FnMut(Content<'_>) -> Result<(), Failure>,
+) -> Result<bool, Failure> {
+    for _ in 0..BURST {
+        match socket.receive(buffer) {
+            Ok(received) => {
+                for message in Messages::new(&buffer[..received.bytes]).flatten() {
+                    if let Ok(content) = message.content() {
+                        take(content)?;
+                    }
+                }
+            }
+            Err(e) if e.errno() == Some(ENOBUFS) => complain(LOST),
+            Err(e) if e.errno() == Some(EAGAIN) => return Ok(true),
+            Err(e) => return Err(failed(e.errno().unwrap_or(0))),
+        }
+    }
+    Ok(false)
+}
+
+fn failed(errno: i32) -> Failure {
+    let reason = errno_text(errno);
+    Failure::other(&[b"failed to received netlink event: ", reason.as_bytes()])
+}
+
 struct FlowEvents<'a> {
-    filter: Filter<'a>,
-    render: Render<'a>,
-    form: Form,
+    filter: Filter,
+    show: Show<'a>,
     stamped: bool,
     document: Document,
     origins: Origins,
     flow: Flow,
     shown: u64,
+    /// What the snapshot showed, until the events are read that came while it was taken: they tell
+    /// of some of these once more.
+    known: HashSet<u32>,
 }
 
 impl<'a> FlowEvents<'a> {
-    fn new(request: &'a Request) -> Self {
-        Self {
-            filter: Filter::new(request),
-            render: rendering(request),
-            form: form(request),
+    fn new(request: &'a Request) -> Result<Self, Failure> {
+        Ok(Self {
+            filter: super::filter(request)?,
+            show: Show::new(request),
             stamped: request.output.has(Output::TIMESTAMP),
             document: Document::new("conntrack"),
             origins: Origins::default(),
             flow: Flow::default(),
             shown: 0,
+            known: HashSet::new(),
+        })
+    }
+
+    /// Shows the table. The socket for events is open already, so nothing is missed.
+    fn snapshot(&mut self, request: &Request, out: &mut Out) -> Result<(), Failure> {
+        let mut kernel = Kernel::open(Command::List, request.table)?;
+        let Self { filter, show, document, known, .. } = self;
+        dump(&mut kernel, request, filter, |flow| {
+            if show.form == Form::Xml {
+                document.before_element(out);
+            }
+            show.flow(flow, &mut out.buffer);
+            out.buffer.push(b'\n');
+            known.insert(flow.id);
+            out.line_done()
+        })?;
+        out.flush()
+    }
+
+    /// Shows the events that came while the snapshot was taken, without those that it shows.
+    fn catch_up(&mut self, socket: &RequestSocket, out: &mut Out) -> Result<(), Failure> {
+        let mut buffer = vec![0; EVENT_BYTES];
+        let mut done = false;
+        while !done {
+            done = burst(socket, &mut buffer, |content| match content {
+                Content::Flow(seen) => self.show(&seen, out),
+                _ => Ok(()),
+            })?;
+            out.flush()?;
+        }
+        self.known = HashSet::new();
+        Ok(())
+    }
+
+    /// Whether the event tells what the snapshot has shown.
+    fn is_double(&mut self, kind: EventKind) -> bool {
+        if self.known.is_empty() || !self.flow.present.has(Present::ID) {
+            return false;
+        }
+        match kind {
+            EventKind::New => self.known.contains(&self.flow.id),
+            EventKind::Update => false,
+            // A later flow may get the number again.
+            EventKind::Destroy => {
+                self.known.remove(&self.flow.id);
+                false
+            }
         }
     }
 
@@ -175,27 +249,25 @@ impl<'a> FlowEvents<'a> {
         if seen.write_to(&mut self.flow).is_err() || !self.filter.admits(&self.flow) {
             return Ok(());
         }
+        if self.is_double(kind) {
+            return Ok(());
+        }
         self.shown += 1;
-        let flow = &self.flow;
-        self.render.event = Some(kind);
+        let (flow, render) = (&self.flow, &mut self.show.render);
+        render.event = Some(kind);
         if self.stamped {
             let kernel = flow.present.has(Present::EVENT_TIME);
-            self.render.time =
-                Some(if kernel { Duration::from_nanos(flow.event_time) } else { now() });
+            render.time = Some(if kernel { Duration::from_nanos(flow.event_time) } else { now() });
         }
         if flow.present.has(Present::START) && !flow.present.has(Present::STOP) {
-            self.render.now = Some(now().as_secs());
+            render.now = Some(now().as_secs());
         }
-        match self.form {
-            Form::Xml => {
-                self.document.before_element(out);
-                flow_xml(flow, &self.render, &mut out.buffer);
-            }
-            Form::Text => flow_text(flow, &self.render, &mut out.buffer),
-            Form::Save => flow_save(flow, &self.render, &mut out.buffer),
+        if self.show.form == Form::Xml {
+            self.document.before_element(out);
         }
-        if self.form != Form::Xml && seen.port() != 0 {
-            self.origins.append(seen.port(), &mut out.buffer);
+        self.show.flow(flow, &mut out.buffer);
+        if seen.port() != 0 {
+            self.origins.append(seen.port(), self.show.form, &mut out.buffer);
         }
         out.buffer.push(b'\n');
         out.line_done()
@@ -215,7 +287,7 @@ impl<'a> ExpectEvents<'a> {
     fn new(request: &'a Request) -> Self {
         Self {
             render: rendering(request),
-            form: form(request),
+            form: Form::of(request),
             stamped: request.output.has(Output::TIMESTAMP),
             document: Document::new("expect"),
             expect: Expect::default(),
@@ -235,11 +307,15 @@ impl<'a> ExpectEvents<'a> {
             _ => EventKind::Update,
         });
         self.render.time = self.stamped.then(now);
-        if self.form == Form::Xml {
-            self.document.before_element(out);
-            expect_xml(&self.expect, &self.render, &mut out.buffer);
-        } else {
-            expect_text(&self.expect, &self.render, &mut out.buffer);
+        match self.form {
+            Form::Xml => {
+                self.document.before_element(out);
+                expect_xml(&self.expect, &self.render, &mut out.buffer);
+            }
+            Form::Json => expect_json(&self.expect, &self.render, &mut out.buffer),
+            Form::Text | Form::Save => {
+                expect_text(&self.expect, &self.render, &mut out.buffer);
+            }
         }
         out.buffer.push(b'\n');
         out.line_done()

@@ -1,19 +1,21 @@
-//! `-L expect` and `-C expect`.
+//! The table of expectations: `-L`, `-C`, `-I`, `-G` and `-D`.
 
-use proto_ctnl::render::{expect_text, expect_xml};
+use proto_ctnl::render::{Render, expect_json, expect_text, expect_xml};
 use proto_ctnl::{Content, Expect};
 
-use super::{Document, Form, closing_line, form, now, rendering};
+use super::{Document, closing_line, finish};
 use crate::args::{Command, Family, Output, Request, Table};
 use crate::failure::Failure;
 use crate::kernel::{Answers, Errno, INVALID, Kernel};
+use crate::object;
 use crate::output::Out;
+use crate::show::{Form, now, rendering};
 
 pub(super) fn list(request: &Request) -> Result<(), Failure> {
     let mut kernel = Kernel::open(Command::List, Table::Expect)?;
     let mut out = Out::new()?;
     let mut render = rendering(request);
-    let form = form(request);
+    let form = Form::of(request);
     let stamped = request.output.has(Output::TIMESTAMP);
     let mut document = Document::new("expect");
     let mut shown = 0;
@@ -33,6 +35,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
             }
             // There is no command line that makes an expectation, so it is told as always.
             Form::Text | Form::Save => expect_text(expect, &render, &mut out.buffer),
+            Form::Json => expect_json(expect, &render, &mut out.buffer),
         }
         out.buffer.push(b'\n');
         failed = out.line_done().err();
@@ -50,13 +53,67 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
 }
 
 /// Counts those of IPv4, as the original does.
-pub(super) fn count() -> Result<(), Failure> {
+pub(super) fn count(request: &Request) -> Result<(), Failure> {
     let mut kernel = Kernel::open(Command::Count, Table::Expect)?;
     let mut count = 0u64;
     each(&mut kernel, Family::V4, |_| count += 1).map_err(|errno| kernel.failure(errno))?;
     let mut out = Out::new()?;
-    out.buffer.extend_from_slice(format!("{count}\n").as_bytes());
+    super::count::number(request, count, &mut out);
     out.flush()
+}
+
+/// Makes one. Nothing is said about success.
+pub(super) fn create(request: &Request) -> Result<(), Failure> {
+    let mut kernel = Kernel::open(Command::Create, Table::Expect)?;
+    let result = object::expect(request).and_then(|expect| {
+        kernel.ask(
+            Answers::UntilEnd,
+            |encoder, seq| encoder.expect_create(&expect, seq, true),
+            |_| Ok(()),
+        )
+    });
+    result.map_err(|errno| kernel.failure(errno))
+}
+
+/// Shows the one that foresees the tuple.
+pub(super) fn get(request: &Request) -> Result<(), Failure> {
+    let mut kernel = Kernel::open(Command::Get, Table::Expect)?;
+    let mut out = Out::new()?;
+    let mut expect = Expect::default();
+    let result = object::expect_key(request).and_then(|tuple| {
+        kernel.ask(
+            Answers::One,
+            |encoder, seq| encoder.expect_get(&tuple, 0, seq, false),
+            |content| {
+                if let Content::Expect(seen) = content {
+                    seen.write_to(&mut expect).map_err(|_| INVALID)?;
+                    match Form::of(request) {
+                        Form::Json => expect_json(&expect, &rendering(request), &mut out.buffer),
+                        _ => expect_text(&expect, &Render::default(), &mut out.buffer),
+                    }
+                    out.buffer.push(b'\n');
+                }
+                Ok(())
+            },
+        )
+    });
+    out.flush()?;
+    result.map_err(|errno| kernel.failure(errno))
+}
+
+/// Removes the one that foresees the tuple.
+pub(super) fn delete(request: &Request) -> Result<(), Failure> {
+    let mut kernel = Kernel::open(Command::Delete, Table::Expect)?;
+    let result = object::expect_key(request).and_then(|tuple| {
+        kernel.ask(
+            Answers::UntilEnd,
+            |encoder, seq| encoder.expect_delete(&tuple, 0, None, seq, true),
+            |_| Ok(()),
+        )
+    });
+    result.map_err(|errno| kernel.failure(errno))?;
+    // The original's word for it.
+    finish(1, "expectations have been shown.")
 }
 
 fn each(kernel: &mut Kernel, family: Family, mut take: impl FnMut(&Expect)) -> Result<(), Errno> {

@@ -2,18 +2,21 @@
 
 use proto_ctnl::FlushFilter;
 
-use crate::args::{Command, Table};
+use crate::args::{Command, Family, Request, Table};
 use crate::failure::{Failure, say};
 use crate::kernel::{Answers, Kernel};
 
-/// The family that may be given has no effect, as in the original: the request says nothing of it.
-pub(super) fn flush(table: Table) -> Result<(), Failure> {
+/// Flows of the family that was given; expectations of all.
+pub(super) fn flush(request: &Request) -> Result<(), Failure> {
+    let table = request.table;
     let mut kernel = Kernel::open(Command::Flush, table)?;
+    let family = request.family.map_or(0, Family::number);
+    let filter = FlushFilter { family, ..FlushFilter::default() };
     let result = kernel.ask(
         Answers::UntilEnd,
         |encoder, seq| match table {
             Table::Expect => encoder.expect_flush(0, seq, true),
-            _ => encoder.flow_flush(&FlushFilter::default(), seq, true),
+            _ => encoder.flow_flush(&filter, seq, true),
         },
         |_| Ok(()),
     );

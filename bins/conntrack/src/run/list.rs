@@ -1,115 +1,92 @@
-//! `-L`: the table, filtered.
+//! `-L`: the table, filtered; sorted, cut or counted if that was asked for.
 
-use proto_ctnl::render::{flow_save, flow_text, flow_xml};
-use proto_ctnl::{Content, DumpFilter, Flow};
+use proto_ctnl::Flow;
 
-use super::{Document, Form, closing_line, form, rendering};
-use crate::args::{Command, Opt, Request, Table};
+use super::count_by::Counts;
+use super::dump::dump;
+use super::sorted::Sorted;
+use super::{Document, closing_line};
+use crate::args::{Command, Request};
 use crate::failure::Failure;
 use crate::filter::Filter;
-use crate::kernel::{Answers, Errno, INVALID, Kernel, is_unsupported};
-use crate::output::Out;
+use crate::kernel::Kernel;
+use crate::output::{Out, Progress};
+use crate::show::{Form, Show};
 
 pub(super) fn list(request: &Request) -> Result<(), Failure> {
-    let mut kernel = Kernel::open(Command::List, request.table)?;
     let mut out = Out::new()?;
-    let filter = Filter::new(request);
-    let mut printer = Printer::new(request, &filter, &mut out);
-
-    let mut asked = filter.for_kernel();
-    let mut result = dump(&mut kernel, request, &asked, &mut printer);
-    if result.is_err_and(is_unsupported) && asked.orig.is_some() {
-        // An old kernel, which then sends everything; all is checked here in any case.
-        asked.orig = None;
-        result = dump(&mut kernel, request, &asked, &mut printer);
+    let filter = super::filter(request)?;
+    if let Some(key) = request.count_by {
+        return Counts::new(key, request).run(request, &filter, &mut out);
     }
-    let Printer { document, shown, failed, .. } = printer;
-    if let Some(failure) = failed {
-        return Err(failure);
+    let mut listing = Listing {
+        show: Show::new(request),
+        document: Document::new("conntrack"),
+        progress: Progress::new("shown"),
+        shown: 0,
+        out: &mut out,
+    };
+    let result = if let Some(key) = request.sort {
+        Sorted::new(key, request.limit).run(request, &filter, &mut listing)
+    } else {
+        all(request, &filter, &mut listing)
+    };
+    listing.progress.done();
+    if result.is_err() {
+        // What was shown before stays.
+        listing.out.flush()?;
+        return result;
     }
-    if let Err(errno) = result {
-        out.flush()?;
-        return Err(kernel.failure(errno));
-    }
-    document.close(&mut out);
-    closing_line(shown, "flow entries have been shown.");
-    out.flush()
+    listing.document.close(listing.out);
+    closing_line(listing.shown, "flow entries have been shown.");
+    listing.out.flush()
 }
 
-fn dump(
-    kernel: &mut Kernel,
-    request: &Request,
-    filter: &DumpFilter,
-    printer: &mut Printer<'_>,
-) -> Result<(), Errno> {
-    // The kernel's answer to a status mask of 0, which is not worth a request.
-    if request.table == Table::Conntrack && filter.status.is_some_and(|s| s.mask == 0) {
-        return Err(INVALID);
-    }
-    kernel.ask(
-        Answers::UntilEnd,
-        |encoder, seq| match request.table {
-            Table::Dying => encoder.flow_dump_dying(filter.family, seq),
-            Table::Unconfirmed => encoder.flow_dump_unconfirmed(filter.family, seq),
-            _ if request.given.has(Opt::Zero) => encoder.flow_dump_zero(filter, seq),
-            _ => encoder.flow_dump(filter, seq),
-        },
-        |content| match content {
-            Content::Flow(seen) => {
-                let flow = &mut printer.flow;
-                flow.clear();
-                seen.write_to(flow).map_err(|_| INVALID)?;
-                printer.print();
-                Ok(())
-            }
-            _ => Ok(()),
-        },
-    )
+fn all(request: &Request, filter: &Filter, listing: &mut Listing<'_>) -> Result<(), Failure> {
+    let mut kernel = Kernel::open(Command::List, request.table)?;
+    let most = request.limit.map_or(u64::MAX, |n| n as u64);
+    dump(&mut kernel, request, filter, |flow| {
+        // The rest of the table is read and not shown: a dump cannot be left half read.
+        if listing.shown < most { listing.flow(flow) } else { Ok(()) }
+    })
 }
 
-struct Printer<'a> {
-    filter: &'a Filter<'a>,
-    render: proto_ctnl::render::Render<'a>,
-    form: Form,
-    out: &'a mut Out,
+/// Where entries are shown.
+pub(super) struct Listing<'a> {
+    pub(super) show: Show<'a>,
     document: Document,
-    flow: Flow,
+    progress: Progress,
     shown: u64,
-    /// Standard output failed; nothing more is shown.
-    failed: Option<Failure>,
+    out: &'a mut Out,
 }
 
-impl<'a> Printer<'a> {
-    fn new(request: &'a Request, filter: &'a Filter<'a>, out: &'a mut Out) -> Self {
-        Self {
-            filter,
-            render: rendering(request),
-            form: form(request),
-            out,
-            document: Document::new("conntrack"),
-            flow: Flow::default(),
-            shown: 0,
-            failed: None,
+impl Listing<'_> {
+    #[inline]
+    pub(super) fn flow(&mut self, flow: &Flow) -> Result<(), Failure> {
+        self.begin();
+        self.show.flow(flow, &mut self.out.buffer);
+        self.end()
+    }
+
+    /// Shows what was rendered before.
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
+        self.begin();
+        self.out.buffer.extend_from_slice(line);
+        self.end()
+    }
+
+    fn begin(&mut self) {
+        self.shown += 1;
+        if self.show.form == Form::Xml {
+            self.document.before_element(self.out);
         }
     }
 
-    /// Shows `self.flow` if it is meant.
-    #[inline]
-    fn print(&mut self) {
-        if !self.filter.admits(&self.flow) || self.failed.is_some() {
-            return;
-        }
-        self.shown += 1;
-        let buffer = &mut self.out.buffer;
-        match self.form {
-            Form::Text => flow_text(&self.flow, &self.render, buffer),
-            Form::Save => flow_save(&self.flow, &self.render, buffer),
-            Form::Xml => {
-                self.document.before_element(self.out);
-                flow_xml(&self.flow, &self.render, &mut self.out.buffer);
-            }
-        }
+    fn end(&mut self) -> Result<(), Failure> {
         self.out.buffer.push(b'\n');
-        self.failed = self.out.line_done().err();
+        if self.out.is_full() {
+            self.progress.show(self.shown);
+        }
+        self.out.line_done()
     }
 }

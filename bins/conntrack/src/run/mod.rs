@@ -1,22 +1,28 @@
 //! The commands.
 
 mod count;
+mod count_by;
 mod create;
+mod delete;
+mod dump;
 mod event;
 mod expect;
 mod flush;
+mod get;
 mod help;
 mod list;
+mod load;
 mod origin;
+mod sorted;
+mod stats;
+mod update;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use proto_ctnl::render::{CivilTime, Parts, Render};
-
-use crate::args::{Command, Opt, Output, Request, Table};
+use crate::args::{Command, Opt, Request, Table};
 use crate::failure::{Failure, PREFIX, say};
-use crate::filter::compares;
+use crate::filter::{Filter, compares};
 use crate::output::Out;
+
+pub(crate) use load::load;
 
 /// Does what was asked for.
 pub(crate) fn run(request: &Request, program: &[u8]) -> Result<(), Failure> {
@@ -25,27 +31,43 @@ pub(crate) fn run(request: &Request, program: &[u8]) -> Result<(), Failure> {
     match (command, request.table) {
         (Command::List, Table::Expect) => expect::list(request),
         (Command::List, _) => list::list(request),
-        (Command::Create, Table::Conntrack) => create::create(request),
+        (Command::Create, Table::Expect) => expect::create(request),
+        (Command::Create | Command::Add, _) => create::create(request),
+        (Command::Get, Table::Expect) => expect::get(request),
+        (Command::Get, _) => get::get(request),
+        (Command::Delete, Table::Expect) => expect::delete(request),
+        (Command::Delete, _) => delete::delete(request),
+        (Command::Update, _) => update::update(request),
         (Command::Event, Table::Expect) => event::expectations(request),
         (Command::Event, _) => event::flows(request),
-        (Command::Flush, table) => flush::flush(table),
-        (Command::Count, Table::Expect) => expect::count(),
-        (Command::Count, _) => count::count(),
+        (Command::Flush, _) => flush::flush(request),
+        (Command::Count, Table::Expect) => expect::count(request),
+        (Command::Count, _) => count::count(request),
+        (Command::Stats, _) => stats::stats(request),
         (Command::Version, _) => version(),
         (Command::Help, _) => {
             help::usage(request.protocol.map(|p| (p, request.extension)), program)
         }
-        (Command::Create, _) => Err(Failure::missing("creating expectations (-I expect)")),
-        (Command::Add, _) => Err(Failure::missing("adding entries (-A)")),
-        (Command::Update, _) => Err(Failure::missing("updating entries (-U)")),
-        (Command::Delete, _) => Err(Failure::missing("deleting entries (-D)")),
-        (Command::Get, _) => Err(Failure::missing("getting single entries (-G)")),
-        (Command::Stats, _) => Err(Failure::missing("showing statistics (-S)")),
     }
 }
 
+/// The filter of a request.
+fn filter(request: &Request) -> Result<Filter, Failure> {
+    let mut filter = Filter::new(request);
+    if request.given.has(Opt::FilterFile) {
+        filter.or(load::filters(request)?);
+    }
+    Ok(filter)
+}
+
+/// Tells how many there were; none is a failure.
+fn finish(count: u64, what: &str) -> Result<(), Failure> {
+    closing_line(count, what);
+    if count == 0 { Err(Failure::nothing()) } else { Ok(()) }
+}
+
 /// What can only be checked when a command is about to run.
-fn feasible(request: &Request) -> Result<(), Failure> {
+pub(super) fn feasible(request: &Request) -> Result<(), Failure> {
     let given = request.given;
     if request.table == Table::Expect {
         return Ok(());
@@ -70,58 +92,6 @@ fn version() -> Result<(), Failure> {
     out.buffer.extend_from_slice(PREFIX.trim_end_matches(": ").as_bytes());
     out.buffer.push(b'\n');
     out.flush()
-}
-
-/// The form in which flows and expectations are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Text,
-    Xml,
-    Save,
-}
-
-fn form(request: &Request) -> Form {
-    if request.output.has(Output::XML) {
-        Form::Xml
-    } else if request.output.has(Output::SAVE) {
-        Form::Save
-    } else {
-        Form::Text
-    }
-}
-
-/// What the output options say about rendering.
-fn rendering(request: &Request) -> Render<'_> {
-    let mut parts = Parts::LIST;
-    for (option, part) in [
-        (Output::EXTENDED, Parts::LAYER3),
-        (Output::ID, Parts::ID),
-        (Output::KTIMESTAMP, Parts::KTIMESTAMP),
-    ] {
-        if request.output.has(option) {
-            parts = parts.with(part);
-        }
-    }
-    let labels = request.label_names.as_ref().filter(|_| request.output.has(Output::LABELS));
-    Render { parts, labels, now: Some(now().as_secs()), local_time, ..Render::default() }
-}
-
-/// Unix time.
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-fn local_time(seconds: u64) -> CivilTime {
-    let t = io::process::local_time(i64::try_from(seconds).unwrap_or(i64::MAX));
-    CivilTime {
-        year: t.year,
-        month: t.month + 1,
-        day: t.day,
-        weekday: t.weekday,
-        hour: t.hour,
-        minute: t.minute,
-        second: t.second,
-    }
 }
 
 /// The document around XML. Its head waits for the first element, so that an empty list prints

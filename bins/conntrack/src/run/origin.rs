@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use proto_ctnl::render::json_origin;
+
+use crate::show::Form;
+
 /// Protocol number of netfilter's netlink sockets in `/proc/net/netlink`.
 const NETFILTER: &str = "12";
 
@@ -13,17 +17,24 @@ pub(super) struct Origins {
 }
 
 impl Origins {
-    /// Appends the tail of an event that a program caused. The name is missing if the program has
-    /// gone by now.
-    pub(super) fn append(&mut self, port: u32, out: &mut Vec<u8>) {
+    /// Appends to an event which program caused it. The name is missing if that has gone by now.
+    pub(super) fn append(&mut self, port: u32, form: Form, out: &mut Vec<u8>) {
+        if form == Form::Xml {
+            return;
+        }
         if self.last.as_ref().is_none_or(|(p, _)| *p != port) {
             self.last = program(port).map(|name| (port, name));
         }
+        let name = self.last.as_ref().map(|(_, name)| name.as_bytes());
+        if form == Form::Json {
+            json_origin(port, name, out);
+            return;
+        }
         out.extend_from_slice(b" [USERSPACE] portid=");
         proto_ctnl::render::decimal(port, out);
-        if let Some((_, name)) = &self.last {
+        if let Some(name) = name {
             out.extend_from_slice(b" progname=");
-            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(name);
         }
     }
 }

@@ -1,0 +1,71 @@
+//! Reads a table through a filter.
+
+use proto_ctnl::{Content, DumpFilter, Flow};
+
+use crate::args::{Command, Opt, Request, Table};
+use crate::failure::Failure;
+use crate::filter::Filter;
+use crate::kernel::{Answers, Errno, INVALID, Kernel, is_unsupported};
+
+/// Hands each flow that the filter admits to `take`. A failure of `take` ends it.
+pub(super) fn dump(
+    kernel: &mut Kernel,
+    request: &Request,
+    filter: &Filter,
+    mut take: impl FnMut(&Flow) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut failed = None;
+    for asked in filter.for_kernel() {
+        let mut pass = |kernel: &mut Kernel, asked: &DumpFilter| {
+            one(kernel, request, asked, |flow| {
+                if failed.is_none() && filter.admits(flow) {
+                    failed = take(flow).err();
+                }
+                // There is no use in the rest.
+                if failed.is_some() { Err(INVALID) } else { Ok(()) }
+            })
+        };
+        let mut result = pass(kernel, &asked);
+        if result.is_err_and(is_unsupported) && (asked.orig.is_some() || asked.reply.is_some()) {
+            // An old kernel, which refuses tuples and then sends everything.
+            let plain = DumpFilter { orig: None, reply: None, ..asked };
+            result = pass(kernel, &plain);
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        result.map_err(|errno| kernel.failure(errno))?;
+    }
+    Ok(())
+}
+
+fn one(
+    kernel: &mut Kernel,
+    request: &Request,
+    asked: &DumpFilter,
+    mut take: impl FnMut(&Flow) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    // The kernel's answer to an empty status mask, which is not worth a request.
+    if request.table == Table::Conntrack && asked.status.is_some_and(|s| s.mask == 0) {
+        return Err(INVALID);
+    }
+    let zeroes = request.command == Some(Command::List) && request.given.has(Opt::Zero);
+    let mut flow = Flow::default();
+    kernel.ask(
+        Answers::UntilEnd,
+        |encoder, seq| match request.table {
+            Table::Dying => encoder.flow_dump_dying(asked.family, seq),
+            Table::Unconfirmed => encoder.flow_dump_unconfirmed(asked.family, seq),
+            _ if zeroes => encoder.flow_dump_zero(asked, seq),
+            _ => encoder.flow_dump(asked, seq),
+        },
+        |content| match content {
+            Content::Flow(seen) => {
+                flow.clear();
+                seen.write_to(&mut flow).map_err(|_| INVALID)?;
+                take(&flow)
+            }
+            _ => Ok(()),
+        },
+    )
+}

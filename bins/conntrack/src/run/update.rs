@@ -1,0 +1,203 @@
+//! `-U`: changes the flows that are meant, and shows what became of them.
+
+use proto_ctnl::{Content, Flow, FlowMasks, Labels, Present, ProtoInfo, Status, Tuple};
+
+use super::delete::zone_of;
+use super::dump::dump;
+use super::finish;
+use crate::args::{Command, Opt, Request, Table};
+use crate::failure::Failure;
+use crate::kernel::{Errno, GONE, INVALID, Kernel, NO_ROOM, RANGE};
+use crate::object;
+use crate::output::{Out, Progress};
+use crate::pipeline::Pipeline;
+use crate::show::Show;
+
+pub(super) fn update(request: &Request) -> Result<(), Failure> {
+    let mut out = Out::new()?;
+    let result = run(request, &mut out);
+    out.flush()?;
+    finish(result?, "flow entries have been updated.")
+}
+
+/// Changes, shows what was changed, and answers how many there were.
+pub(super) fn run(request: &Request, out: &mut Out) -> Result<u64, Failure> {
+    let filter = super::filter(request)?;
+    let mut reader = Kernel::open(Command::Update, Table::Conntrack)?;
+    let mut update = Updating {
+        change: Change::new(request),
+        pipeline: Pipeline::new(Kernel::open(Command::Update, Table::Conntrack)?),
+        show: Show::new(request),
+        keys: Vec::new(),
+        refused: Vec::new(),
+        flow: Flow::default(),
+        updated: 0,
+        progress: Progress::new("updated"),
+    };
+    let result = dump(&mut reader, request, &filter, |flow| update.add(flow, out));
+    let rest = update.exchange(out);
+    result.and(rest)?;
+    update.progress.done();
+    Ok(update.updated)
+}
+
+/// What the options change.
+struct Change<'a> {
+    request: &'a Request,
+    protoinfo: Option<ProtoInfo>,
+    labels: bool,
+}
+
+impl<'a> Change<'a> {
+    fn new(request: &'a Request) -> Self {
+        let labels = request.given.has(Opt::LabelAdd) || request.given.has(Opt::LabelDel);
+        Self { request, protoinfo: object::protoinfo(request), labels }
+    }
+
+    /// The request for one flow; `None` if it is as it should be.
+    fn of(&self, flow: &Flow) -> Option<(Flow, FlowMasks)> {
+        let r = self.request;
+        let mut wanted = Flow { orig: flow.orig, ..Flow::default() };
+        let mut masks = FlowMasks::default();
+        wanted.present.insert(Present::ORIG);
+        let mut differs = false;
+        if r.given.has(Opt::Status) {
+            wanted.status = flow.status.with(Status(r.status.value));
+            wanted.present.insert(Present::STATUS);
+            differs |= wanted.status != flow.status;
+        }
+        if r.given.has(Opt::Timeout) {
+            wanted.timeout = r.timeout;
+            wanted.present.insert(Present::TIMEOUT);
+            differs |= wanted.timeout != flow.timeout;
+        }
+        if r.given.has(Opt::Mark) {
+            wanted.mark = r.mark;
+            masks.mark = Some(r.mark_mask);
+            wanted.present.insert(Present::MARK);
+            differs |= (flow.mark & !r.mark_mask) ^ r.mark != flow.mark;
+        }
+        if let Some(info) = self.protoinfo {
+            wanted.protoinfo = info;
+            wanted.present.insert(Present::PROTOINFO);
+            differs |= info.state() != flow.protoinfo.state();
+        }
+        if self.labels {
+            (wanted.labels, masks.labels) = self.labels();
+            wanted.present.insert(Present::LABELS);
+            differs = true;
+        }
+        let zone = zone_of(flow);
+        if zone != 0 {
+            wanted.zone = zone;
+            wanted.present.insert(Present::ZONE);
+        }
+        differs.then_some((wanted, masks))
+    }
+
+    /// Only the named bits are touched.
+    fn labels(&self) -> (Labels, Option<Labels>) {
+        let r = self.request;
+        if r.given.has(Opt::LabelAdd) {
+            let bits = Labels(r.labels_add.words);
+            return (bits, Some(bits));
+        }
+        (Labels::default(), r.labels_del.map(|bits| Labels(bits.words)))
+    }
+
+    /// Bits that no entry can have.
+    fn is_beyond(&self) -> bool {
+        self.request.labels_add.beyond
+    }
+}
+
+/// A flow that was asked to change.
+struct Key {
+    tuple: Tuple,
+    zone: u16,
+    labelled: bool,
+}
+
+struct Updating<'a> {
+    change: Change<'a>,
+    pipeline: Pipeline,
+    show: Show<'a>,
+    keys: Vec<Key>,
+    refused: Vec<(usize, Errno)>,
+    flow: Flow,
+    updated: u64,
+    progress: Progress,
+}
+
+impl Updating<'_> {
+    fn add(&mut self, flow: &Flow, out: &mut Out) -> Result<(), Failure> {
+        let Some((wanted, masks)) = self.change.of(flow) else { return Ok(()) };
+        if self.change.is_beyond() {
+            return Err(self.pipeline.kernel().failure(RANGE));
+        }
+        if self.pipeline.is_full() {
+            self.exchange(out)?;
+        }
+        let pushed = self.pipeline.push(|encoder, seq| encoder.flow_new(&wanted, masks, 0, seq));
+        if pushed.is_err() {
+            self.exchange(out)?;
+            return self.add(flow, out);
+        }
+        let labelled = flow.present.has(Present::LABELS);
+        self.keys.push(Key { tuple: flow.orig, zone: zone_of(flow), labelled });
+        Ok(())
+    }
+
+    fn exchange(&mut self, out: &mut Out) -> Result<(), Failure> {
+        let refused = &mut self.refused;
+        refused.clear();
+        let result = self.pipeline.exchange(|place, answer| {
+            if let Err(errno) = answer {
+                refused.push((place, errno));
+            }
+        });
+        result.map_err(|errno| self.pipeline.kernel().failure(errno))?;
+        let fatal = self.refused.iter().find(|(place, errno)| {
+            // It has gone by itself, or has no room for labels.
+            let spared = self.change.labels && !self.keys[*place].labelled;
+            *errno != GONE && !(*errno == NO_ROOM && spared)
+        });
+        let fatal = fatal.copied();
+        self.read_back(out)?;
+        self.keys.clear();
+        self.progress.show(self.updated);
+        fatal.map_or(Ok(()), |(_, errno)| Err(self.pipeline.kernel().failure(errno)))
+    }
+
+    /// Shows the flows that were changed as they are now.
+    fn read_back(&mut self, out: &mut Out) -> Result<(), Failure> {
+        for (place, key) in self.keys.iter().enumerate() {
+            if self.refused.iter().any(|(p, _)| *p == place) {
+                continue;
+            }
+            let pushed = self
+                .pipeline
+                .push(|encoder, seq| encoder.flow_get(&key.tuple, key.zone, seq, false));
+            // There was room for the changes, which are larger.
+            pushed.map_err(|_| self.pipeline.kernel().failure(INVALID))?;
+        }
+        let (mut failed, mut fatal) = (None, None);
+        let (flow, show, updated) = (&mut self.flow, &self.show, &mut self.updated);
+        let result = self.pipeline.exchange(|_, answer| match answer {
+            Ok(Content::Flow(seen)) => {
+                flow.clear();
+                if seen.write_to(flow).is_ok() && failed.is_none() {
+                    *updated += 1;
+                    show.flow(flow, &mut out.buffer);
+                    out.buffer.push(b'\n');
+                    failed = out.line_done().err();
+                }
+            }
+            Err(errno) if errno != GONE => fatal = fatal.or(Some(errno)),
+            _ => {}
+        });
+        let result = fatal.map_or(result, Err);
+        result.map_err(|errno| self.pipeline.kernel().failure(errno))?;
+        failed.map_or(Ok(()), Err)
+    }
+}
