@@ -219,12 +219,25 @@ impl Cache {
     /// # Errors
     /// [`CacheFull`], and nothing changed but counters.
     pub fn replace(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
+        self.put(flow, now, true)
+    }
+
+    /// As [`Cache::replace`], for a flow that the daemon itself has made: it may have taken the
+    /// place of one that the peer knows of.
+    ///
+    /// # Errors
+    /// [`CacheFull`], and nothing changed but counters.
+    pub fn adopt(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
+        self.put(flow, now, false)
+    }
+
+    fn put(&mut self, flow: &Flow, now: u32, fresh: bool) -> Result<Stored, CacheFull> {
         let key = key_of(flow);
         let wide = self.index.wide_hash(&key);
         self.tombstones.forget(wide);
         let hash = Index::short(wide);
         let Some(slot) = self.find_key(&key, hash) else {
-            return self.create(&key, hash, flow, now, true);
+            return self.create(&key, hash, flow, now, fresh);
         };
         Ok(self.rewrite(slot, flow, now))
     }

@@ -54,6 +54,10 @@ const QUEUED: u8 = 1 << 2;
 const UNACKED: u8 = 1 << 3;
 /// Created by an event and not sent since, so that no peer can know of it.
 const FRESH: u8 = 1 << 4;
+/// Begun in the place of another object of its key, or found when it was there already, and not
+/// acknowledged since: a peer may have the other one. It is told as NEW, which a peer does not mix
+/// with what it has.
+const ANEW: u8 = 1 << 5;
 
 /// What every tracked record begins its bookkeeping with.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +77,7 @@ pub(crate) struct Head {
 impl Head {
     /// The head of a new object. `fresh`: no peer can know of it yet.
     pub(crate) const fn new(hash: u32, fresh: bool) -> Self {
-        let flags = if fresh { FRESH } else { 0 };
+        let flags = if fresh { FRESH } else { ANEW };
         Self { prev: NIL, next: NIL, pos: 0, hash, flags, aux: [0; 3] }
     }
 
@@ -289,7 +293,7 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
     pub(crate) fn renew(&mut self, index: u32) {
         let head = self.slab.at_mut(index).head_mut();
         self.alive += u32::from(head.is_dead());
-        head.flags &= !STATE;
+        head.flags = head.flags & !STATE | ANEW;
         self.stale.unset(index);
     }
 
@@ -372,10 +376,11 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         if index == NIL {
             return None;
         }
-        let change = match self.slab.at(index).head().state() {
-            State::New => Change::New,
-            State::Alive => Change::Update,
+        let head = self.slab.at(index).head();
+        let change = match head.state() {
             State::Dead => Change::Delete,
+            State::Alive if head.flags & ANEW == 0 => Change::Update,
+            State::New | State::Alive => Change::New,
         };
         Some((index, change))
     }
@@ -406,6 +411,8 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             head.flags |= UNACKED;
             self.unacked.push(&mut self.slab, index);
             self.unacked_max = self.unacked_max.max(self.unacked.len);
+        } else {
+            head.flags &= !ANEW;
         }
         (pos, !keep && self.is_dead(index))
     }
@@ -415,12 +422,15 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.get(index).is_some_and(|r| r.head().is_unacked() && r.head().pos == pos)
     }
 
-    /// The sending is off the sender's hands, acknowledged or given up. Gives whether the record
-    /// is now to be released.
-    pub(crate) fn settled(&mut self, index: u32, pos: u32) -> bool {
+    /// The sending is off the sender's hands, because it arrived or was given up. Gives whether
+    /// the record is now to be released.
+    pub(crate) fn settled(&mut self, index: u32, pos: u32, arrived: bool) -> bool {
         let current = self.awaits(index, pos);
         if current {
             self.leave_list(index);
+            if arrived {
+                self.slab.at_mut(index).head_mut().flags &= !ANEW;
+            }
         }
         current && self.is_dead(index)
     }

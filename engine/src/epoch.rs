@@ -112,8 +112,9 @@ impl Cache {
         killed
     }
 
-    /// The flow to be sent next, and the kind of message from its state now. It stays first until
-    /// [`Cache::sent`] or [`Cache::skip`] takes it.
+    /// The flow to be sent next, and the kind of message from its state now: an update of a flow is
+    /// told as such once the peer has acknowledged the flow, or cannot have another of its key. It
+    /// stays first until [`Cache::sent`] or [`Cache::skip`] takes it.
     pub fn next_changed(&self) -> Option<(FlowIndex, Change)> {
         self.table.front().map(|(slot, change)| (FlowIndex::from_raw(slot), change))
     }
@@ -138,9 +139,7 @@ impl Cache {
 
     /// Sending `pos` of the flow arrived. Without effect if there was a newer sending or change.
     pub fn acked(&mut self, index: FlowIndex, pos: u32) {
-        if self.table.settled(index.raw(), pos) {
-            self.release(index.raw());
-        }
+        self.settled(index, pos, true);
     }
 
     /// Sending `pos` of the flow was lost: it is queued again. Without effect if there was a
@@ -152,7 +151,13 @@ impl Cache {
     /// Nobody waits for sending `pos` of the flow any more, though it was not acknowledged.
     /// Without effect if there was a newer sending or change.
     pub fn evicted(&mut self, index: FlowIndex, pos: u32) {
-        self.acked(index, pos);
+        self.settled(index, pos, false);
+    }
+
+    fn settled(&mut self, index: FlowIndex, pos: u32, arrived: bool) {
+        if self.table.settled(index.raw(), pos, arrived) {
+            self.release(index.raw());
+        }
     }
 
     /// Flows that wait to be sent.

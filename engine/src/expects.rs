@@ -302,7 +302,7 @@ impl Expects {
 
     /// Sending `pos` arrived. Without effect if there was a newer sending or change.
     pub fn acked(&mut self, index: ExpectIndex, pos: u32) {
-        if self.table.settled(index.0, pos) {
+        if self.table.settled(index.0, pos, true) {
             self.release(index.0);
         }
     }
@@ -314,7 +314,9 @@ impl Expects {
 
     /// Nobody waits for sending `pos` any more.
     pub fn evicted(&mut self, index: ExpectIndex, pos: u32) {
-        self.acked(index, pos);
+        if self.table.settled(index.0, pos, false) {
+            self.release(index.0);
+        }
     }
 
     /// Expectations that wait to be sent.

@@ -135,6 +135,11 @@ impl Shard {
         }
     }
 
+    /// What it knows.
+    pub const fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
     /// Messages from the kernel, one behind the other.
     pub fn on_kernel_datagram(&mut self, now: Moment, content: Content, datagram: &[u8]) {
         for message in Messages::new(datagram) {
@@ -201,7 +206,10 @@ impl Shard {
                 self.kernel.confirm(now.at, &mut self.caches, event);
                 return;
             }
-            Effect::Cache | Effect::CacheAndSend if event.what() == FlowMessage::New => {
+            Effect::Cache if event.what() == FlowMessage::New => {
+                internal.adopt(&self.scratch, now.secs)
+            }
+            Effect::CacheAndSend if event.what() == FlowMessage::New => {
                 internal.replace(&self.scratch, now.secs)
             }
             Effect::Cache | Effect::CacheAndSend => internal.merge(&self.scratch, now.secs),

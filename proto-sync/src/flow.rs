@@ -147,7 +147,7 @@ pub fn encode_flow(
             | Present::SYNPROXY.0
             | Present::ZONE.0,
     )) {
-        put_rare(&mut w, flow)?;
+        put_rare(&mut w, kind, flow)?;
     }
     w.finish(kind)
 }
@@ -297,7 +297,7 @@ fn put_address(w: &mut Writer<'_>, address: IpAddr, v4: u16, v6: u16) -> Option<
 
 /// What few flows have.
 #[inline(never)]
-fn put_rare(w: &mut Writer<'_>, flow: &Flow) -> Option<()> {
+fn put_rare(w: &mut Writer<'_>, kind: Kind, flow: &Flow) -> Option<()> {
     let p = flow.present;
     if p.has(Present::SEQADJ) {
         let [o, r] = &flow.seqadj;
@@ -315,7 +315,8 @@ fn put_rare(w: &mut Writer<'_>, flow: &Flow) -> Option<()> {
     if p.has(Present::HELPER) && !helper.is_empty() && helper.len() <= HELPER_NAME_MAX {
         w.put_name(id::HELPER_NAME, helper)?;
     }
-    if p.has(Present::LABELS) && !flow.labels.is_empty() {
+    // The original never tells that the last label was removed: its peer keeps it.
+    if p.has(Present::LABELS) && (!flow.labels.is_empty() || kind == Kind::Update) {
         w.put_words::<4, 16>(id::LABELS, flow.labels.0)?;
     }
     if p.has(Present::SYNPROXY) {

@@ -317,3 +317,21 @@ fn hand_made_messages_are_judged_as_the_original_did() {
     }
     assert!(refused >= 9, "{refused}");
 }
+
+#[test]
+fn an_update_tells_that_no_label_is_left() {
+    let mut flow = Flow { present: Present::ORIG.or(Present::LABELS), ..Flow::default() };
+    let told = |kind, flow: &Flow| {
+        let mut room = [0; 200];
+        let len = encode_flow(kind, flow, &EncodeOptions::default(), &mut room).unwrap();
+        let mut back = Flow::default();
+        back.labels.0[0] = 4;
+        back.present = Present::LABELS;
+        FlowPayload::parse(&room[8..len]).unwrap().write_to(&mut back);
+        back.labels
+    };
+    assert!(told(Kind::Update, &flow).is_empty());
+    assert!(!told(Kind::New, &flow).is_empty(), "nothing to take away from");
+    flow.labels.0[1] = 1;
+    assert_eq!(told(Kind::New, &flow), flow.labels);
+}

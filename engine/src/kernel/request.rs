@@ -4,7 +4,9 @@
 //! functions here adapt a flow in place: they clear what a request must not carry and set what it
 //! must; the encoder then writes what is present.
 
-use proto_ctnl::{Expect, ExpectPresent, Flow, Present, ProtoInfo, Status, Tcp, TcpFlags, Tuple};
+use proto_ctnl::{
+    Expect, ExpectPresent, Flow, Name, Present, ProtoInfo, Status, Tcp, TcpFlags, Tuple,
+};
 
 use super::errno::EINVAL;
 
@@ -156,16 +158,28 @@ pub(crate) fn translated_reply(flow: &Flow) -> Option<Tuple> {
 }
 
 /// Whether an update makes `entry`, which the kernel has, what `wanted` describes. It cannot change
-/// a translation, attach a helper or make a flow one that was expected.
+/// a translation, attach a helper or make a flow one that was expected; nor does it take anything
+/// away that `wanted` has not.
 pub(crate) fn update_suffices(entry: &Flow, wanted: &Flow) -> bool {
     let translated =
         entry.present.has(Present::REPLY) && translated_reply(wanted) == Some(entry.reply);
-    let helper = !wanted.present.has(Present::HELPER)
-        || wanted.helper.is_empty()
-        || entry.present.has(Present::HELPER) && entry.helper == wanted.helper;
+    let helper = helper_of(wanted).is_none_or(|helper| helper_of(entry) == Some(helper));
     let related = !wanted.present.has(Present::MASTER)
         || entry.present.has(Present::STATUS) && entry.status.has(Status::EXPECTED);
-    translated && helper && related
+    translated && helper && related && !leaves_more(entry, wanted)
+}
+
+/// Whether an entry that is updated keeps labels, a helper or an adjustment of sequence numbers
+/// that are of an earlier flow of its tuple.
+fn leaves_more(entry: &Flow, wanted: &Flow) -> bool {
+    let only = |bit| entry.present.has(bit) && !wanted.present.has(bit);
+    only(Present::LABELS) && !entry.labels.is_empty()
+        || only(Present::SEQADJ)
+        || helper_of(entry).is_some() && helper_of(wanted).is_none()
+}
+
+fn helper_of(flow: &Flow) -> Option<Name<16>> {
+    (flow.present.has(Present::HELPER) && !flow.helper.is_empty()).then_some(flow.helper)
 }
 
 /// Adapts an expectation that a peer described to a request that makes it.
@@ -180,7 +194,7 @@ pub(crate) const fn for_expect(expect: &mut Expect) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto_ctnl::{L4, Name, proto};
+    use proto_ctnl::{L4, proto};
     use std::net::{IpAddr, Ipv4Addr};
 
     fn flow(present: Present) -> Flow {
@@ -299,6 +313,22 @@ mod tests {
         entry.present.insert(Present::HELPER);
         entry.helper = f.helper;
         assert!(update_suffices(&entry, &f));
+    }
+
+    #[test]
+    fn an_update_takes_nothing_away() {
+        let wanted = flow(Present::ORIG);
+        let mut entry = flow(or(&[Present::ORIG, Present::REPLY, Present::LABELS]));
+        entry.reply = entry.orig.inverted().unwrap();
+        assert!(update_suffices(&entry, &wanted), "no label is set");
+        entry.labels = proto_ctnl::Labels([1, 0, 0, 0]);
+        assert!(!update_suffices(&entry, &wanted));
+        assert!(update_suffices(&entry, &flow(or(&[Present::ORIG, Present::LABELS]))));
+        entry.present = or(&[Present::ORIG, Present::REPLY, Present::SEQADJ]);
+        assert!(!update_suffices(&entry, &wanted));
+        entry.present = or(&[Present::ORIG, Present::REPLY, Present::HELPER]);
+        entry.helper = Name::new(b"ftp").unwrap();
+        assert!(!update_suffices(&entry, &wanted));
     }
 
     #[test]

@@ -19,6 +19,8 @@ struct Object {
     created: u32,
     updated: u32,
     fresh: bool,
+    /// A peer may have another flow of this key.
+    anew: bool,
     silent: bool,
     pos: u32,
 }
@@ -145,6 +147,7 @@ impl Model {
             created: now,
             updated: now,
             fresh: old.map_or(fresh, |o| o.fresh),
+            anew: old.is_some() || !fresh,
             silent,
             pos: old.map_or(0, |o| o.pos),
         };
@@ -223,6 +226,7 @@ impl Model {
         let object = self.flows.get_mut(&key).unwrap();
         object.pos = self.pos;
         object.fresh = false;
+        object.anew &= keep;
         if keep {
             self.unacked.push_back(key);
         } else if object.state == State::Dead {
@@ -230,11 +234,12 @@ impl Model {
         }
     }
 
-    fn answered(&mut self, key: &Key, pos: u32, lost: bool) {
+    fn answered(&mut self, key: &Key, pos: u32, lost: bool, arrived: bool) {
         if !self.unacked.contains(key) || self.flows[key].pos != pos {
             return;
         }
         self.leave(key);
+        self.flows.get_mut(key).unwrap().anew &= !arrived;
         if lost {
             self.queue.push_back(*key);
         } else if self.flows[key].state == State::Dead {
@@ -386,10 +391,11 @@ impl Both {
         };
         let key = self.cache.key(index).unwrap();
         assert_eq!(Some(&key), self.model.queue.front());
-        let want = match self.model.flows[&key].state {
-            State::New => Change::New,
-            State::Alive => Change::Update,
+        let object = &self.model.flows[&key];
+        let want = match object.state {
             State::Dead => Change::Delete,
+            State::Alive if !object.anew => Change::Update,
+            State::New | State::Alive => Change::New,
         };
         assert_eq!(change, want);
         let pos = self.cache.sent(index, keep);
@@ -410,7 +416,7 @@ impl Both {
         } else {
             self.cache.evicted(index, pos);
         }
-        self.model.answered(&key, pos, lost);
+        self.model.answered(&key, pos, lost, !lost && n & 1 == 0);
     }
 
     fn bulk_step(&mut self, budget: u32) {

@@ -47,6 +47,46 @@ fn delete_and_new_in_quick_succession_send_only_new() {
 }
 
 #[test]
+fn a_flow_in_the_place_of_another_is_told_as_new_until_the_peer_has_it() {
+    let mut cache = cache(Role::Internal, 9);
+    let flow = kernel_flow(1, false);
+    let a = cache.replace(&flow, 0).unwrap().index;
+    cache.mark_changed(a);
+    let (_, _, first) = send(&mut cache, true).unwrap();
+    cache.acked(a, first);
+    cache.kill(a);
+    cache.replace(&flow, 1).unwrap();
+    let told = |cache: &mut Cache| {
+        cache.merge(&flow, 2).unwrap();
+        cache.mark_changed(a);
+        let (_, change, pos) = send(cache, true).unwrap();
+        (change, pos)
+    };
+    // Updated before it was told; and again while it is not known whether the first arrived.
+    let (change, lost) = told(&mut cache);
+    assert_eq!(change, Change::New);
+    let (change, _) = told(&mut cache);
+    assert_eq!(change, Change::New);
+    cache.acked(a, lost);
+    let (change, last) = told(&mut cache);
+    assert_eq!(change, Change::New, "what was acknowledged is not the last");
+    cache.acked(a, last);
+    assert_eq!(told(&mut cache).0, Change::Update);
+}
+
+#[test]
+fn what_the_daemon_made_itself_the_peer_may_know() {
+    let mut cache = cache(Role::Internal, 9);
+    let flow = kernel_flow(1, false);
+    let a = cache.adopt(&flow, 0).unwrap().index;
+    cache.merge(&flow, 1).unwrap();
+    cache.mark_changed(a);
+    assert_eq!(cache.next_changed(), Some((a, Change::New)));
+    assert_eq!(cache.kill(a), Killed::Queued);
+    assert_eq!(send(&mut cache, true).map(|s| s.1), Some(Change::Delete));
+}
+
+#[test]
 fn a_lost_delete_that_a_new_overtook_brings_nothing() {
     let mut cache = cache(Role::Internal, 9);
     let flow = kernel_flow(1, false);

@@ -1,0 +1,338 @@
+//! What must hold in the end: caches and kernels agree, a takeover restores what there was, and
+//! nothing is left behind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use engine::cache::{Cache, FlowIndex};
+use engine::command::{Request, Scope, StatKind};
+use proto_ctnl::{Flow, Labels, Name, Present, ProtoInfo, SeqAdj, Status, Tuple};
+use proto_sync::{FlowPayload, Kind, Messages, encode_flow};
+
+use crate::kernel::{Key, key};
+use crate::node::{Node, encode_options};
+use crate::settings::Settings;
+use crate::world::World;
+
+/// Time in which everything must agree once nothing goes wrong any more: a look after silent flows
+/// comes within a minute, and a resend queue of a few places takes its time.
+const BOUND: Duration = Duration::from_secs(100);
+
+/// What is replicated of a flow, the absent being what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct View {
+    status: Status,
+    mark: u32,
+    protoinfo: Option<ProtoInfo>,
+    helper: Name<16>,
+    master: Option<Tuple>,
+    labels: Labels,
+    seqadj: Option<[SeqAdj; 2]>,
+    translation: [Option<(std::net::IpAddr, u16)>; 2],
+    ports: [Option<u16>; 2],
+}
+
+pub(crate) type Views = BTreeMap<Key, View>;
+
+/// The view of a flow as a peer tells it.
+fn told(flow: &Flow) -> View {
+    let has = |bit| flow.present.has(bit);
+    View {
+        status: flow.status,
+        mark: if has(Present::MARK) { flow.mark } else { 0 },
+        protoinfo: has(Present::PROTOINFO).then_some(flow.protoinfo),
+        helper: if has(Present::HELPER) { flow.helper } else { Name::EMPTY },
+        master: has(Present::MASTER).then_some(flow.master),
+        labels: if has(Present::LABELS) { flow.labels } else { Labels::default() },
+        seqadj: has(Present::SEQADJ).then_some(flow.seqadj),
+        translation: [
+            has(Present::SNAT).then_some((flow.snat, 0)),
+            has(Present::DNAT).then_some((flow.dnat, 0)),
+        ],
+        ports: [has(Present::SPAT).then_some(flow.spat), has(Present::DPAT).then_some(flow.dpat)],
+    }
+}
+
+/// The view of a flow of the kernel's: what a peer has after it was told.
+fn of_kernel(flow: &Flow, settings: &Settings) -> View {
+    let mut room = [0; 512];
+    let len = encode_flow(Kind::New, flow, &encode_options(settings), &mut room).expect("it fits");
+    let message = Messages::new(&room[..len]).next().expect("a message").expect("whole");
+    let payload = FlowPayload::parse(message.payload()).expect("well-formed");
+    let mut flow = Flow::default();
+    payload.write_to(&mut flow);
+    told(&flow)
+}
+
+fn each(cache: &Cache, mut visit: impl FnMut(&Flow)) {
+    let mut at = FlowIndex::FIRST;
+    let mut flow = Flow::default();
+    while let Some(index) = cache.next_from(at) {
+        at = index.next();
+        flow.clear();
+        cache.load(index, &mut flow).expect("it is there");
+        visit(&flow);
+    }
+}
+
+/// What the kernel of a node holds.
+pub(crate) fn kernel(world: &World, id: usize) -> Views {
+    let table = &world.kernels[id].table;
+    table.iter().map(|(key, e)| (*key, of_kernel(&e.flow, &world.settings))).collect()
+}
+
+/// What a node says that its kernel holds.
+pub(crate) fn internal(world: &World, id: usize) -> Views {
+    let mut views = Views::new();
+    for shard in world.node(id).shards() {
+        each(&shard.caches().internal, |flow| {
+            views.insert(key(flow), of_kernel(flow, &world.settings));
+        });
+    }
+    views
+}
+
+/// What a node was told by its peer.
+pub(crate) fn external(world: &World, id: usize) -> Views {
+    let mut views = Views::new();
+    for shard in world.node(id).shards() {
+        each(&shard.caches().external, |flow| {
+            views.insert(key(flow), told(flow));
+        });
+    }
+    views
+}
+
+/// Where two sets differ, in words.
+fn difference(what: &str, is: &Views, should: &Views) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, view) in should {
+        match is.get(key) {
+            None => lines.push(format!("{what} lacks {key:?}: {view:?}")),
+            Some(other) if other != view => {
+                lines.push(format!("{what} {key:?}\n  is     {other:?}\n  should {view:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (key, view) in is.iter().filter(|(key, _)| !should.contains_key(key)) {
+        lines.push(format!("{what} has more: {key:?}: {view:?}"));
+    }
+    lines
+}
+
+/// Panics with the run's story.
+fn fail(world: &World, lines: &[String]) -> ! {
+    let lines = &lines[..lines.len().min(4)];
+    let from = world.story.len().saturating_sub(story_lines());
+    eprintln!("{}", world.story[from..].join("\n"));
+    panic!("SHARDTRACK_SEED={} {:#?}\n{}", world.settings.seed, world.settings, lines.join("\n"));
+}
+
+fn story_lines() -> usize {
+    std::env::var("SHARDTRACK_STORY").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Every structure agrees with itself, and no bound is exceeded.
+pub(crate) fn verify(world: &World) {
+    for node in world.nodes.iter().flatten() {
+        for shard in node.shards() {
+            let caches = shard.caches();
+            caches.internal.verify();
+            caches.external.verify();
+            let limit = world.settings.limit.div_ceil(node.shards().count() as u32);
+            assert!(caches.internal.len() <= limit && caches.external.len() <= limit);
+        }
+    }
+}
+
+/// Where the nodes and their kernels do not agree.
+fn disagreements(world: &World) -> Vec<String> {
+    let mut lines = Vec::new();
+    for id in 0..2 {
+        let table = kernel(world, id);
+        lines.extend(difference(&format!("internal cache {id}"), &internal(world, id), &table));
+        lines.extend(difference(
+            &format!("external cache {}", 1 - id),
+            &external(world, 1 - id),
+            &table,
+        ));
+        if !world.node(id).is_idle() {
+            lines.push(format!("node {id} has not come to rest, open {:?}", world.node(id).open));
+        }
+    }
+    lines
+}
+
+/// Waits until `disagree` finds nothing, then some time more.
+fn converge(world: &mut World, disagree: impl Fn(&World) -> Vec<String>) {
+    let end = world.now + BOUND;
+    while !disagree(world).is_empty() {
+        let next = world.now + Duration::from_secs(1);
+        world.run(next, false);
+        if world.now > end {
+            fail(world, &disagree(world));
+        }
+    }
+    let end = world.now + Duration::from_secs(4);
+    world.run(end, false);
+    let lines = disagree(world);
+    if !lines.is_empty() {
+        fail(world, &lines);
+    }
+    verify(world);
+}
+
+/// What an operator does after what no protocol repairs.
+fn repair(world: &mut World) {
+    let settle = |world: &mut World, secs| {
+        let end = world.now + Duration::from_secs(secs);
+        world.run(end, false);
+    };
+    settle(world, 8);
+    let rough = world.settings.weather.loss > 0
+        || world.settings.weather.late > 0
+        || world.settings.weather.copies > 0
+        || world.settings.weights.cut > 0
+        || world.settings.inbox < 100
+        || world.settings.weights.crash > 0;
+    for id in 0..2 {
+        if !world.is_acknowledged() && rough {
+            world.repair[id].external = true;
+        }
+        if world.settings.limit < world.settings.keys {
+            shrink(world, id);
+            world.repair[id].internal = true;
+            world.repair[id].external = true;
+        }
+    }
+    settle(world, 8);
+    for id in 0..2 {
+        if world.repair[id].internal {
+            world.ask(id, Request::Resync(Scope::Flows));
+        }
+    }
+    settle(world, 3);
+    for id in 0..2 {
+        let repair = world.repair[id];
+        if repair.external {
+            world.ask(id, Request::FlushExternal);
+            world.ask(id, Request::RequestResync);
+        }
+        if repair.bulk || repair.internal {
+            world.ask(id, Request::Bulk);
+        }
+    }
+}
+
+/// Ends flows until every cache has room for the rest.
+fn shrink(world: &mut World, id: usize) {
+    let shards = *world.settings.shards.iter().max().expect("two");
+    let most = world.settings.limit as usize / shards / 2;
+    while world.kernels[id].table.len() > most {
+        let key = *world.kernels[id].table.keys().next().expect("not empty");
+        world.end_flow(id, key);
+    }
+}
+
+/// The end of a run.
+pub(crate) fn finish(world: &mut World) {
+    world.calm();
+    repair(world);
+    converge(world, disagreements);
+    figures(world);
+    takeover(world);
+    clear_out(world);
+}
+
+/// Counters add up.
+fn figures(world: &mut World) {
+    for id in 0..2 {
+        world.ask(id, Request::Statistics(StatKind::Flows));
+    }
+    let end = world.now + Duration::from_millis(500);
+    world.run(end, false);
+    for id in 0..2 {
+        let node: &Node = world.node(id);
+        let figures = node.figures().expect("they were asked for");
+        let dropped = figures.netlink.events + figures.netlink.unknown_events;
+        assert!(dropped <= node.events, "events {dropped} of {}", node.events);
+        let sync = figures.sync.expect("it replicates");
+        let held = |name: &str, created: u64, deleted: u64, active: u64| {
+            assert_eq!(created - deleted, active, "{name} of {id}");
+        };
+        if let engine::snapshot::InternalFigures::Cache(c) = sync.internal {
+            held("internal", c.created.ok, c.deleted.ok, c.active);
+            assert_eq!(c.active, c.total, "nothing waits");
+        }
+        if let engine::snapshot::ExternalFigures::Cache(c) = sync.external {
+            held("external", c.created.ok, c.deleted.ok, c.active);
+        }
+    }
+}
+
+/// Bits of the status that a commit restores.
+const RESTORED: u32 = 0x3f;
+
+/// The backup commits: its kernel then has what it had, and what the other one has.
+fn takeover(world: &mut World) {
+    let to = 1 - world.active;
+    let before = kernel(world, to);
+    let mut should = before.clone();
+    let expected = external(world, to);
+    let has = |orig: &Tuple| expected.keys().chain(before.keys()).any(|(o, _)| o == orig);
+    for (key, view) in &expected {
+        if view.master.is_none_or(|master| has(&master)) {
+            should.insert(*key, *view);
+        }
+    }
+    world.ask(to, Request::Commit(Scope::Flows));
+    world.active = to;
+    let masked = |views: Views| -> Views {
+        let plain = |(key, mut view): (Key, View)| {
+            view.status.0 &= RESTORED;
+            (key, view)
+        };
+        views.into_iter().map(plain).collect()
+    };
+    let should = masked(should);
+    converge(world, |world| {
+        let mut lines = difference("kernel of the new master", &masked(kernel(world, to)), &should);
+        lines.extend(difference("its cache", &internal(world, to), &kernel(world, to)));
+        if !world.node(to).is_idle() {
+            lines.push("not at rest".into());
+        }
+        lines
+    });
+    // Packets now go here, and the peer hears of it.
+    let keys: Vec<Key> = world.kernels[to].table.keys().copied().collect();
+    for key in keys {
+        world.change(key);
+    }
+    converge(world, |world| {
+        difference("external cache of the old master", &external(world, 1 - to), &kernel(world, to))
+    });
+}
+
+/// All flows end, and nothing is left anywhere.
+fn clear_out(world: &mut World) {
+    for id in 0..2 {
+        let keys: Vec<Key> = world.kernels[id].table.keys().copied().collect();
+        for key in keys {
+            world.end_flow(id, key);
+        }
+    }
+    converge(world, |world| {
+        let mut lines = disagreements(world);
+        for (id, node) in world.nodes.iter().flatten().enumerate() {
+            for shard in node.shards() {
+                let caches = shard.caches();
+                if caches.internal.len() + caches.external.len() + caches.internal.unacked_len() > 0
+                {
+                    lines.push(format!("node {id}: something is left"));
+                }
+            }
+        }
+        lines
+    });
+}
