@@ -243,7 +243,8 @@ impl Cache {
     }
 
     /// Stores what a flow has and keeps what it has not; a flow that was there before becomes
-    /// ALIVE. One that was not is created as NEW; so is a dead one, of which nothing is kept.
+    /// ALIVE. One that was not is created as NEW; so is one in the place of a dead one, or of one
+    /// that it cannot be and whose end was missed: of those nothing is kept.
     /// `flow` must have its original tuple.
     ///
     /// # Errors
@@ -254,8 +255,19 @@ impl Cache {
         self.tombstones.forget(wide);
         let hash = Index::short(wide);
         match self.find_key(&key, hash) {
-            None => self.create(&key, hash, flow, now, false),
-            Some(slot) if self.table.is_dead(slot) => Ok(self.rewrite(slot, flow, now)),
+            None => {
+                let stored = self.create(&key, hash, flow, now, false)?;
+                self.table.set_partial(stored.index.0, true);
+                Ok(stored)
+            }
+            Some(slot)
+                if self.table.is_dead(slot)
+                    || self.table.at(slot).is_other(flow, &self.extras.pairs) =>
+            {
+                let stored = self.rewrite(slot, flow, now);
+                self.table.set_partial(slot, true);
+                Ok(stored)
+            }
             Some(slot) => {
                 self.silent.unset(slot);
                 Ok(self.update(slot, flow, now))
@@ -306,6 +318,12 @@ impl Cache {
         now: u32,
         fresh: bool,
     ) -> Result<Stored, CacheFull> {
+        if self.table.len() >= self.limit
+            && let Some(oldest) = self.table.oldest_parked()
+        {
+            // Whoever lives comes before the word of who does not.
+            self.forget_end(oldest);
+        }
         if self.table.len() >= self.limit {
             self.counters.create_failed += 1;
             self.counters.no_space += 1;
@@ -409,7 +427,7 @@ impl Cache {
         self.table.verify();
         assert_eq!(self.index.len(), self.len() as usize, "index and slots");
         let (mut sides, mut contexts, mut pairs, mut silent, mut unread) = (0, 0, 0, 0, 0);
-        for slot in (0..self.table.capacity() as u32).filter(|&s| self.table.exists(s)) {
+        for slot in self.table.slots() {
             let entry = self.table.at(slot);
             let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
             let hash = self.index.hash(&key);

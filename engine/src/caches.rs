@@ -27,4 +27,9 @@ impl Caches {
             expects_external: Expects::new(config(Role::External)),
         }
     }
+
+    /// Ends of objects that no peer will be told of, since the start.
+    pub(crate) const fn ends_forgotten(&self) -> u64 {
+        self.internal.counters().ends_forgotten + self.expects_internal.counters().ends_forgotten
+    }
 }

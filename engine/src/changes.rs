@@ -2,14 +2,19 @@
 //!
 //! A changed object is queued once, however often it changes, and is encoded from its newest
 //! state when there is room. An object that was sent and is not yet acknowledged stands in a
-//! second list; an object is in at most one of the two, so both run through the same links. The
-//! kind of the message follows from the object's state when it is built, not from the event.
+//! second list. A destroyed object whose end is not to be told now, or whose message was given up
+//! unacknowledged, stands in a third one until the next bulk send. An object is in at most one of the
+//! three, so all run through the same links. The kind of the message follows from the object's
+//! state when it is built, not from the event.
 //!
 //! [`Tracked`] holds the records and all this; the caches of flows and of expectations add their
 //! keys to it.
 
+mod list;
+
 use crate::bitmap::Bitmap;
 use crate::slab::{FreeLink, NIL, Slab};
+use list::List;
 
 /// The kind of message that tells a peer about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,13 @@ const FRESH: u8 = 1 << 4;
 /// acknowledged since: a peer may have the other one. It is told as NEW, which a peer does not mix
 /// with what it has.
 const ANEW: u8 = 1 << 5;
+/// Dead, and in the list of those that nobody waits for.
+const PARKED: u8 = 1 << 6;
+/// Created by an update, which tells less than there is.
+const PARTIAL: u8 = 1 << 7;
+
+/// Most dead records that are kept for the next bulk send: five megaoctets of flows.
+const PARKED_MAX: u32 = 1 << 16;
 
 /// What every tracked record begins its bookkeeping with.
 #[derive(Clone, Copy, Debug)]
@@ -113,47 +125,6 @@ pub(crate) trait Record: FreeLink {
     fn head_mut(&mut self) -> &mut Head;
 }
 
-/// A list through the heads of records.
-#[derive(Debug)]
-struct List {
-    first: u32,
-    last: u32,
-    len: u32,
-}
-
-impl List {
-    const EMPTY: Self = Self { first: NIL, last: NIL, len: 0 };
-
-    fn push<T: Record, const S: u32>(&mut self, slab: &mut Slab<T, S>, index: u32) {
-        let last = self.last;
-        let head = slab.at_mut(index).head_mut();
-        head.prev = last;
-        head.next = NIL;
-        if last == NIL {
-            self.first = index;
-        } else {
-            slab.at_mut(last).head_mut().next = index;
-        }
-        self.last = index;
-        self.len += 1;
-    }
-
-    fn unlink<T: Record, const S: u32>(&mut self, slab: &mut Slab<T, S>, index: u32) {
-        let Head { prev, next, .. } = *slab.at(index).head();
-        if prev == NIL {
-            self.first = next;
-        } else {
-            slab.at_mut(prev).head_mut().next = next;
-        }
-        if next == NIL {
-            self.last = prev;
-        } else {
-            slab.at_mut(next).head_mut().prev = prev;
-        }
-        self.len -= 1;
-    }
-}
-
 /// How far a slice of a bulk send came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkStep {
@@ -171,6 +142,7 @@ pub(crate) struct Tracked<T, const SHIFT: u32> {
     alive: u32,
     queue: List,
     unacked: List,
+    parked: List,
     next_pos: u32,
     queue_max: u32,
     unacked_max: u32,
@@ -193,6 +165,7 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             alive: 0,
             queue: List::EMPTY,
             unacked: List::EMPTY,
+            parked: List::EMPTY,
             next_pos: 1,
             queue_max: 0,
             unacked_max: 0,
@@ -249,6 +222,11 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.occupied.has(index)
     }
 
+    /// The slots that hold a record, in their order.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        std::iter::successors(self.occupied.next(0), |slot| self.occupied.next(slot + 1))
+    }
+
     /// The record of a slot, dead or not.
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         self.exists(index).then(|| self.slab.at(index))
@@ -291,10 +269,23 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
 
     /// The record begins a new life as NEW, in its slot and its place in a list.
     pub(crate) fn renew(&mut self, index: u32) {
+        if self.slab.at(index).head().flags & PARKED != 0 {
+            self.leave_list(index);
+        }
         let head = self.slab.at_mut(index).head_mut();
         self.alive += u32::from(head.is_dead());
-        head.flags = head.flags & !STATE | ANEW;
+        head.flags = head.flags & !(STATE | PARTIAL) | ANEW;
         self.stale.unset(index);
+    }
+
+    /// Whether there is more about the record than it holds.
+    pub(crate) fn is_partial(&self, index: u32) -> bool {
+        self.slab.at(index).head().flags & PARTIAL != 0
+    }
+
+    pub(crate) fn set_partial(&mut self, index: u32, partial: bool) {
+        let head = self.slab.at_mut(index).head_mut();
+        head.flags = if partial { head.flags | PARTIAL } else { head.flags & !PARTIAL };
     }
 
     /// The record was updated.
@@ -325,16 +316,19 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.alive = 0;
         self.queue = List::EMPTY;
         self.unacked = List::EMPTY;
+        self.parked = List::EMPTY;
     }
 
     fn leave_list(&mut self, index: u32) {
         let head = self.slab.at_mut(index).head_mut();
         let flags = head.flags;
-        head.flags &= !(QUEUED | UNACKED);
+        head.flags &= !(QUEUED | UNACKED | PARKED);
         if flags & QUEUED != 0 {
             self.queue.unlink(&mut self.slab, index);
         } else if flags & UNACKED != 0 {
             self.unacked.unlink(&mut self.slab, index);
+        } else if flags & PARKED != 0 {
+            self.parked.unlink(&mut self.slab, index);
         }
     }
 
@@ -356,6 +350,15 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
     /// Marks the record dead and queues it. [`Killed::Removed`] leaves it to the caller to
     /// release the record.
     pub(crate) fn kill(&mut self, index: u32) -> Killed {
+        let killed = self.end(index);
+        if killed == Killed::Queued {
+            self.mark(index);
+        }
+        killed
+    }
+
+    /// Marks the record dead, and leaves it to the caller to queue or to park it.
+    pub(crate) fn end(&mut self, index: u32) -> Killed {
         if !self.exists(index) || self.is_dead(index) {
             return Killed::Ignored;
         }
@@ -366,7 +369,6 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         }
         head.flags = head.flags & !STATE | DEAD;
         self.alive -= 1;
-        self.mark(index);
         Killed::Queued
     }
 
@@ -422,17 +424,42 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.get(index).is_some_and(|r| r.head().is_unacked() && r.head().pos == pos)
     }
 
-    /// The sending is off the sender's hands, because it arrived or was given up. Gives whether
-    /// the record is now to be released.
-    pub(crate) fn settled(&mut self, index: u32, pos: u32, arrived: bool) -> bool {
+    /// The sending arrived. Gives whether the record is now to be released.
+    pub(crate) fn acked(&mut self, index: u32, pos: u32) -> bool {
         let current = self.awaits(index, pos);
         if current {
             self.leave_list(index);
-            if arrived {
-                self.slab.at_mut(index).head_mut().flags &= !ANEW;
-            }
+            self.slab.at_mut(index).head_mut().flags &= !ANEW;
         }
         current && self.is_dead(index)
+    }
+
+    /// The sending was given up. A bulk send makes that good if the peer lacks it; so a dead record
+    /// is kept for the next one. Gives the record that has to be released to make room for it.
+    pub(crate) fn evicted(&mut self, index: u32, pos: u32) -> Option<u32> {
+        if !self.awaits(index, pos) {
+            return None;
+        }
+        if self.is_dead(index) {
+            return self.park(index);
+        }
+        self.leave_list(index);
+        None
+    }
+
+    /// Keeps a dead record for the next bulk send. Gives the record that has to be released to make
+    /// room for it.
+    pub(crate) fn park(&mut self, index: u32) -> Option<u32> {
+        self.leave_list(index);
+        let room = if self.parked.len < PARKED_MAX { None } else { self.oldest_parked() };
+        self.slab.at_mut(index).head_mut().flags |= PARKED;
+        self.parked.push(&mut self.slab, index);
+        room
+    }
+
+    /// The dead record that has been kept longest for a bulk send.
+    pub(crate) const fn oldest_parked(&self) -> Option<u32> {
+        if self.parked.len == 0 { None } else { Some(self.parked.first) }
     }
 
     /// The sending was lost: the record is queued again if nothing newer was sent or queued.
@@ -460,7 +487,9 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             self.bulk_from = index + 1;
             self.bulk.unset(index);
             let head = self.slab.at(index).head();
-            if !head.is_dead() && !head.is_queued() {
+            // The end of one that is dead is on its way, unless that was given up.
+            let told = head.is_dead() && head.flags & PARKED == 0;
+            if !told && !head.is_queued() {
                 self.mark(index);
                 queued += 1;
             }
@@ -503,22 +532,27 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         assert_eq!(self.occupied.count(), self.slab.used(), "slots in use");
         assert_eq!(self.slab.count_free() + self.slab.used(), self.slab.len(), "free slots");
         let mut alive = 0;
-        let mut flagged = [0; 2];
+        let mut flagged = [0; 3];
         let mut from = 0;
         while let Some(index) = self.occupied.next(from) {
             let head = self.slab.at(index).head();
             alive += u32::from(!head.is_dead());
             flagged[0] += u32::from(head.is_queued());
             flagged[1] += u32::from(head.is_unacked());
-            assert!(!(head.is_queued() && head.is_unacked()), "slot {index} is in two lists");
-            let listed = head.is_queued() || head.is_unacked();
-            assert!(!head.is_dead() || listed, "slot {index} is dead and nobody waits for it");
+            let parked = head.flags & PARKED != 0;
+            flagged[2] += u32::from(parked);
+            let lists = (head.flags & (QUEUED | UNACKED | PARKED)).count_ones();
+            assert!(lists <= 1, "slot {index} is in two lists");
+            assert!(head.is_dead() || !parked, "slot {index} is kept as dead and lives");
+            assert!(!head.is_dead() || lists == 1, "slot {index} is dead and nobody waits for it");
             from = index + 1;
         }
         assert_eq!(alive, self.alive, "living records");
-        for (list, flag, flagged) in
-            [(&self.queue, QUEUED, flagged[0]), (&self.unacked, UNACKED, flagged[1])]
-        {
+        for (list, flag, flagged) in [
+            (&self.queue, QUEUED, flagged[0]),
+            (&self.unacked, UNACKED, flagged[1]),
+            (&self.parked, PARKED, flagged[2]),
+        ] {
             let mut prev = NIL;
             let mut at = list.first;
             let mut len = 0;

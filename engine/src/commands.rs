@@ -162,12 +162,14 @@ impl Commands {
             Outcome::Commit(report) => self.committed(Some(report)),
             Outcome::HearsNew => self.committed(None),
             Outcome::Flushed => self.flushed(),
-            Outcome::Read { .. }
+            Outcome::ReadBegun
+            | Outcome::Read { .. }
             | Outcome::Census { .. }
             | Outcome::Lost(_)
             | Outcome::Refused
             | Outcome::Failed(_)
-            | Outcome::FailuresSuppressed(_) => Vec::new(),
+            | Outcome::FailuresSuppressed(_)
+            | Outcome::Forgotten(_) => Vec::new(),
         }
     }
 

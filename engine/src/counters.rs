@@ -15,6 +15,9 @@ pub struct CacheCounters {
     pub destroyed: u64,
     /// Destroyed before anybody was told of them.
     pub dropped_unsent: u64,
+    /// Destroyed, given up unacknowledged, and then forgotten for want of room: a peer may keep
+    /// them.
+    pub ends_forgotten: u64,
     /// Objects that came back before the message of their end was sent or acknowledged.
     pub revived: u64,
     /// Changes of objects that were queued already, so that they cost no message.
@@ -34,6 +37,7 @@ impl CacheCounters {
         self.updated += other.updated;
         self.destroyed += other.destroyed;
         self.dropped_unsent += other.dropped_unsent;
+        self.ends_forgotten += other.ends_forgotten;
         self.revived += other.revived;
         self.coalesced += other.coalesced;
         self.pending_max = self.pending_max.saturating_add(other.pending_max);

@@ -77,6 +77,7 @@ impl Shard {
             TableUse::Reconcile => self.kernel.begin_dump(DumpPurpose::Reconcile, &mut self.caches),
             TableUse::Committed => self.kernel.begin_dump(DumpPurpose::Committed, &mut self.caches),
         };
+        self.outcomes.push_back(Outcome::ReadBegun);
         if !began {
             self.outcomes.push_back(Outcome::Read { again: true });
         }
@@ -132,6 +133,11 @@ impl Shard {
         }
         if self.take_refused() {
             self.outcomes.push_back(Outcome::Refused);
+        }
+        let forgotten = self.caches.ends_forgotten();
+        if forgotten > self.forgotten {
+            self.outcomes.push_back(Outcome::Forgotten(forgotten - self.forgotten));
+            self.forgotten = forgotten;
         }
     }
 

@@ -176,6 +176,27 @@ impl Entry {
         }
     }
 
+    /// Whether `flow`, of the same key, is another one: a flow keeps its identifier and its reply
+    /// tuple for life. Nothing is known of what either lacks.
+    pub(crate) fn is_other(&self, flow: &Flow, pairs: &Pairs) -> bool {
+        let both = Present(self.present.0 & flow.present.0);
+        if both.any(Present::ID) && self.id != flow.id {
+            return true;
+        }
+        let reply = &flow.reply;
+        if !both.any(Present::REPLY) || !same_kind(reply, &flow.orig) {
+            return false;
+        }
+        let same = match (reply.src, reply.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.second == [src.to_bits(), dst.to_bits()],
+            (src, dst) if self.second[0] == NIL => {
+                Pair::new(src, dst) == pairs.at(self.addr[0]).swapped()
+            }
+            (src, dst) => Pair::new(src, dst) == *pairs.at(self.second[0]),
+        };
+        !same || self.second_l4 != reply.l4
+    }
+
     /// The original tuple.
     pub(crate) fn orig(&self, pairs: &Pairs) -> Tuple {
         let (src, dst) =

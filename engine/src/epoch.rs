@@ -23,6 +23,8 @@ pub enum Dumped {
     Stored(Stored),
     /// An event or an earlier message of the dump says more about it: nothing changed.
     Current(FlowIndex),
+    /// An event says more about it, but not everything: what was not known is now.
+    Completed(FlowIndex),
     /// An event destroyed the flow since the epoch began: nothing changed.
     Destroyed,
 }
@@ -98,8 +100,25 @@ impl Cache {
     /// [`Cache::replace`], is queued and was never sent, it is gone without a word instead.
     pub fn kill(&mut self, index: FlowIndex) -> Killed {
         let killed = self.table.kill(index.raw());
+        self.bury_killed(index, killed);
+        killed
+    }
+
+    /// The flow is destroyed, and peers are told of it by the next bulk send and not before: most
+    /// likely a flow of its key takes its place at once.
+    pub fn end_quietly(&mut self, index: FlowIndex) {
+        let killed = self.table.end(index.raw());
+        self.bury_killed(index, killed);
+        if killed == Killed::Queued
+            && let Some(oldest) = self.table.park(index.raw())
+        {
+            self.forget_end(oldest);
+        }
+    }
+
+    fn bury_killed(&mut self, index: FlowIndex, killed: Killed) {
         if killed == Killed::Ignored {
-            return killed;
+            return;
         }
         self.bury(index.raw());
         self.silent.unset(index.raw());
@@ -109,7 +128,6 @@ impl Cache {
             self.counters.dropped_unsent += 1;
             self.release(index.raw());
         }
-        killed
     }
 
     /// The flow to be sent next, and the kind of message from its state now: an update of a flow is
@@ -139,7 +157,9 @@ impl Cache {
 
     /// Sending `pos` of the flow arrived. Without effect if there was a newer sending or change.
     pub fn acked(&mut self, index: FlowIndex, pos: u32) {
-        self.settled(index, pos, true);
+        if self.table.acked(index.raw(), pos) {
+            self.release(index.raw());
+        }
     }
 
     /// Sending `pos` of the flow was lost: it is queued again. Without effect if there was a
@@ -149,15 +169,18 @@ impl Cache {
     }
 
     /// Nobody waits for sending `pos` of the flow any more, though it was not acknowledged.
-    /// Without effect if there was a newer sending or change.
+    /// A dead flow is kept until the next bulk send tells its end again. Without effect if there
+    /// was a newer sending or change.
     pub fn evicted(&mut self, index: FlowIndex, pos: u32) {
-        self.settled(index, pos, false);
+        if let Some(oldest) = self.table.evicted(index.raw(), pos) {
+            self.forget_end(oldest);
+        }
     }
 
-    fn settled(&mut self, index: FlowIndex, pos: u32, arrived: bool) {
-        if self.table.settled(index.raw(), pos, arrived) {
-            self.release(index.raw());
-        }
+    /// The dead flow makes room: no peer will be told of its end.
+    pub(crate) fn forget_end(&mut self, slot: u32) {
+        self.counters.ends_forgotten += 1;
+        self.release(slot);
     }
 
     /// Flows that wait to be sent.
@@ -170,8 +193,9 @@ impl Cache {
         self.table.unacked_len()
     }
 
-    /// Begins to send every flow that is alive now; from the start if that was under way. Flows
-    /// that are sent meanwhile for another reason are left out.
+    /// Begins to send every flow that is alive now, and the ends that [`Cache::evicted`] gave up;
+    /// from the start if that was under way. Flows that are sent meanwhile for another reason are
+    /// left out.
     pub fn begin_bulk(&mut self) {
         self.table.begin_bulk();
     }
@@ -210,6 +234,19 @@ impl Cache {
     /// # Errors
     /// [`CacheFull`], and nothing changed but counters.
     pub fn merge_dump(&mut self, flow: &Flow, now: u32) -> Result<Dumped, CacheFull> {
+        self.take_dumped(flow, now, false)
+    }
+
+    /// As [`Cache::merge_dump`], for a flow that is known to be another one than that which is
+    /// stored: nothing of that is kept, and whether the kernel reports the new one is not known.
+    ///
+    /// # Errors
+    /// [`CacheFull`], and nothing changed but counters.
+    pub fn replace_dump(&mut self, flow: &Flow, now: u32) -> Result<Dumped, CacheFull> {
+        self.take_dumped(flow, now, true)
+    }
+
+    fn take_dumped(&mut self, flow: &Flow, now: u32, other: bool) -> Result<Dumped, CacheFull> {
         let key = key_of(flow);
         let wide = self.index.wide_hash(&key);
         if self.tombstones.has(wide) {
@@ -219,9 +256,16 @@ impl Cache {
         let stored = match self.find_key(&key, hash) {
             Some(slot) if !self.table.is_dead(slot) => {
                 if self.in_epoch() && !self.table.is_stale(slot) {
-                    return Ok(Dumped::Current(FlowIndex::from_raw(slot)));
+                    let index = FlowIndex::from_raw(slot);
+                    let completed = self.complete(slot, flow);
+                    let dumped = if completed { Dumped::Completed } else { Dumped::Current };
+                    return Ok(dumped(index));
                 }
-                return Ok(Dumped::Stored(self.update(slot, flow, now)));
+                if !other {
+                    self.table.set_partial(slot, false);
+                    return Ok(Dumped::Stored(self.update(slot, flow, now)));
+                }
+                self.rewrite(slot, flow, now)
             }
             Some(slot) => self.rewrite(slot, flow, now),
             None => self.create(&key, hash, flow, now, false)?,
@@ -229,6 +273,21 @@ impl Cache {
         self.silent.grow(self.table.capacity());
         self.silent.set(stored.index.raw());
         Ok(Dumped::Stored(stored))
+    }
+
+    /// Takes what the flow lacks because only an update told of it, and nothing else: the update may
+    /// be newer. Whether anything was lacking.
+    fn complete(&mut self, slot: u32, flow: &Flow) -> bool {
+        let entry = self.table.at(slot);
+        if !self.table.is_partial(slot) || entry.is_other(flow, &self.extras.pairs) {
+            return false;
+        }
+        let mut rest = *flow;
+        rest.present.0 &= !entry.present().0;
+        let role = self.role();
+        self.table.at_mut(slot).store(&rest, role, false, &mut self.extras);
+        self.table.set_partial(slot, false);
+        true
     }
 
     /// The flow is current.

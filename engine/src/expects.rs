@@ -6,7 +6,7 @@
 
 use proto_ctnl::{Expect, ExpectPresent, Tuple};
 
-use crate::cache::{BulkStep, CacheConfig, CacheCounters, Change, Killed, Meta, State};
+use crate::cache::{BulkStep, CacheConfig, CacheCounters, Change, Killed, Meta};
 use crate::changes::{Head, Record, Tracked};
 use crate::index::{Index, Key};
 use crate::slab::FreeLink;
@@ -226,6 +226,11 @@ impl Expects {
             self.counters.create_failed += 1;
             return Err(ExpectRefused::NoMaster);
         }
+        if self.table.len() >= self.limit
+            && let Some(oldest) = self.table.oldest_parked()
+        {
+            self.forget_end(oldest);
+        }
         if self.table.len() >= self.limit {
             self.counters.create_failed += 1;
             self.counters.no_space += 1;
@@ -302,7 +307,7 @@ impl Expects {
 
     /// Sending `pos` arrived. Without effect if there was a newer sending or change.
     pub fn acked(&mut self, index: ExpectIndex, pos: u32) {
-        if self.table.settled(index.0, pos, true) {
+        if self.table.acked(index.0, pos) {
             self.release(index.0);
         }
     }
@@ -312,11 +317,17 @@ impl Expects {
         self.table.nacked(index.0, pos);
     }
 
-    /// Nobody waits for sending `pos` any more.
+    /// Nobody waits for sending `pos` any more. A dead expectation is kept for the next bulk send.
     pub fn evicted(&mut self, index: ExpectIndex, pos: u32) {
-        if self.table.settled(index.0, pos, false) {
-            self.release(index.0);
+        if let Some(oldest) = self.table.evicted(index.0, pos) {
+            self.forget_end(oldest);
         }
+    }
+
+    /// The dead expectation makes room: no peer will be told of its end.
+    fn forget_end(&mut self, slot: u32) {
+        self.counters.ends_forgotten += 1;
+        self.release(slot);
     }
 
     /// Expectations that wait to be sent.
@@ -369,12 +380,10 @@ impl Expects {
     pub fn verify(&self) {
         self.table.verify();
         assert_eq!(self.index.len(), self.len() as usize, "index and slots");
-        for slot in (0..self.table.capacity() as u32).filter(|&s| self.table.exists(s)) {
+        for slot in self.table.slots() {
             let entry = self.table.at(slot);
             assert_eq!(self.index.hash(&key_of(&entry.expect)), entry.head.hash, "hash of {slot}");
             assert_eq!(self.index.find(entry.head.hash, |s| s == slot), Some(slot));
-            let dead = entry.head.state() == State::Dead;
-            assert!(!dead || entry.head.is_queued() || entry.head.is_unacked());
         }
     }
 }
@@ -508,6 +517,12 @@ mod tests {
         cache.verify();
         let third = cache.sent(a, true);
         cache.evicted(a, third);
+        cache.verify();
+        cache.begin_bulk();
+        assert_eq!(cache.bulk_step(9), BulkStep { queued: 1, done: true });
+        assert_eq!(cache.next_changed(), Some((a, Change::Delete)));
+        let fourth = cache.sent(a, true);
+        cache.acked(a, fourth);
         assert!(cache.is_empty());
         let b = cache.replace(&expect(2), 0).unwrap().index;
         cache.mark_changed(b);
@@ -540,7 +555,7 @@ mod tests {
         cache.end_epoch();
         cache.begin_bulk();
         assert_eq!(cache.bulk_step(500), BulkStep { queued: 200, done: true });
-        assert_eq!(cache.next_changed().unwrap().1, Change::Update);
+        assert_eq!(cache.next_changed().unwrap().1, Change::New, "no peer has it");
         cache.verify();
         cache.clear();
         cache.verify();

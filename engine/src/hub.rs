@@ -62,6 +62,8 @@ pub struct Hub {
     plan: ResyncPlan,
     /// Events lost since the kernel's table was last read because of that.
     lost: u64,
+    /// Ends of objects that were forgotten since the last bulk send.
+    forgotten: u64,
     /// Whether shard 0 takes events of the others.
     shared_intake: bool,
     /// Who waits for a reading of the kernel's table.
@@ -125,6 +127,7 @@ impl Hub {
             plan,
             readers: Vec::new(),
             lost: 0,
+            forgotten: 0,
             shared_intake,
             audit: Audit::new(parts.buckets, parts.look),
             populated: false,
@@ -247,9 +250,7 @@ impl Hub {
         while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
             self.session_event(event);
         }
-        while let Some((k, outcome)) = self.shards.poll_outcome() {
-            self.outcome(now, k, outcome);
-        }
+        self.take_outcomes(now);
         let dropped = self.shards.take_dropped();
         if dropped.events > 0 {
             self.base.netlink.event_errors += dropped.events;
@@ -268,7 +269,8 @@ impl Hub {
             if lost > 0 {
                 self.log.notice(format_args!("{lost} events were lost, reading the kernel table"));
             }
-            self.events.push_back(HubEvent::StartDump);
+            // Shard 0 has begun already, and nothing else would wake for its word.
+            self.take_outcomes(now);
         }
         if self.resend_at.is_some_and(|at| at <= now) {
             self.resend_at = None;
@@ -279,6 +281,12 @@ impl Hub {
             for k in 0..self.shards.count() {
                 self.shards.order(k, Order::Census);
             }
+        }
+    }
+
+    fn take_outcomes(&mut self, now: Instant) {
+        while let Some((k, outcome)) = self.shards.poll_outcome() {
+            self.outcome(now, k, outcome);
         }
     }
 
@@ -323,6 +331,13 @@ impl Hub {
 
     fn bulk(&mut self) {
         self.bulks += 1;
+        let forgotten = std::mem::take(&mut self.forgotten);
+        if forgotten > 0 {
+            self.log.warning(format_args!(
+                "the other node may keep {forgotten} objects that have ended: it can ask for all \
+                 anew with -f external and -n"
+            ));
+        }
         self.log.notice(format_args!("sending bulk update"));
         for k in 0..self.shards.count() {
             self.shards.order(k, Order::Bulk);
@@ -350,6 +365,11 @@ impl Hub {
     fn outcome(&mut self, now: Instant, k: usize, outcome: Outcome) {
         match outcome {
             Outcome::Lost(events) => self.lost(now, k, events),
+            // The kernel must not be asked earlier: what it says then could be older than an event
+            // that a shard handles before it begins.
+            Outcome::ReadBegun if self.plan.begun(k) => {
+                self.events.push_back(HubEvent::StartDump);
+            }
             Outcome::Read { again } => {
                 if let Some(purpose) = self.plan.done(now, k, again) {
                     self.table_read(now, purpose);
@@ -357,6 +377,14 @@ impl Hub {
             }
             Outcome::Census { flows, silent } => self.census(now, flows, silent),
             Outcome::Refused => self.request_resync(),
+            Outcome::Forgotten(ends) => {
+                if self.forgotten == 0 {
+                    self.log.warning(format_args!(
+                        "the other node does not acknowledge: the oldest ends are forgotten"
+                    ));
+                }
+                self.forgotten += ends;
+            }
             Outcome::Failed(failure) => report::log_failure(&*self.log, &failure),
             Outcome::FailuresSuppressed(count) => {
                 self.log.warning(format_args!("{count} more entries failed"));

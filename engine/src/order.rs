@@ -109,6 +109,8 @@ pub enum Outcome {
     Commit(CommitReport),
     /// The caches are empty.
     Flushed,
+    /// What the kernel's table says from now on is newer than every event that was handled.
+    ReadBegun,
     /// The reading of the kernel's table is worked off.
     Read {
         /// Whether it has to be repeated.
@@ -129,4 +131,6 @@ pub enum Outcome {
     Refused,
     /// The shard lost so many events: its part of the table must be read again.
     Lost(u64),
+    /// So many ends of objects were forgotten that the peer may not know of.
+    Forgotten(u64),
 }

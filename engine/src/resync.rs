@@ -52,6 +52,8 @@ impl ShardSet {
 struct Reading {
     purpose: TableUse,
     shards: ShardSet,
+    /// Shards that have not begun.
+    idle: ShardSet,
     /// Shards that are not done.
     open: ShardSet,
     told: bool,
@@ -156,8 +158,16 @@ impl ResyncPlan {
             return None;
         };
         let again = ShardSet(0);
-        self.reading = Some(Reading { purpose, shards, open: shards, told: false, again });
+        self.reading =
+            Some(Reading { purpose, shards, idle: shards, open: shards, told: false, again });
         Some((purpose, shards))
+    }
+
+    /// Shard `k` has begun. Whether the kernel is to be asked now, because it was the last one.
+    pub(crate) const fn begun(&mut self, k: usize) -> bool {
+        let Some(reading) = &mut self.reading else { return false };
+        reading.idle.remove(k);
+        reading.idle.is_empty()
     }
 
     /// The kernel has told everything, or has broken off.
@@ -227,6 +237,17 @@ mod tests {
         assert_eq!(plan.done(at(9000), 0, false), Some(TableUse::Reconcile));
         assert!(plan.lost_of_all(at(9000)));
         assert_eq!(plan.poll(at(99_000)), Some((TableUse::Reconcile, ShardSet(0b11))));
+    }
+
+    #[test]
+    fn the_kernel_is_asked_when_the_last_shard_has_begun() {
+        let t0 = Instant::now();
+        let mut plan = plan(None, t0);
+        plan.demand(t0, TableUse::Merge);
+        assert!(!plan.begun(0), "nothing is read");
+        assert_eq!(plan.poll(t0), Some((TableUse::Merge, ShardSet(0b11))));
+        assert!(!plan.begun(1));
+        assert!(plan.begun(0));
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub struct Shard {
     pub(crate) cpu_time: fn() -> Duration,
     /// A received object was refused since the last look.
     refused: bool,
+    /// Forgotten ends of objects that were told to the hub.
+    pub(crate) forgotten: u64,
 }
 
 impl Shard {
@@ -132,6 +134,7 @@ impl Shard {
             cpu: config.cpu,
             cpu_time: config.cpu_time,
             refused: false,
+            forgotten: 0,
         }
     }
 
@@ -245,6 +248,9 @@ impl Shard {
             (Some(index), Effect::CacheAndSend | Effect::Confirm) if self.replicates => {
                 internal.kill(index);
             }
+            // A commit takes an entry away to make its own in its place, and may then fail to: of
+            // such an end the peer must hear some time.
+            (Some(index), Effect::Cache) if origin == Origin::Commit => internal.end_quietly(index),
             (Some(index), _) => {
                 internal.note_destroyed(&flow.orig, zone);
                 internal.remove(index);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::clock::Moment;
 use engine::command::{Request, StatKind};
-use engine::config::Expectations;
+use engine::config::{Expectations, Intake};
 use engine::console::Console;
 use engine::hub::{Hub, HubEvent, HubParts};
 use engine::kernel::{KernelConfig, Lane, Ports};
@@ -30,6 +30,7 @@ use crate::dump::DumpReader;
 use crate::kernel::Kernel;
 use crate::network::Network;
 use crate::settings::Settings;
+use crate::wire;
 
 /// Datagrams taken and sent in one turn.
 const DATAGRAMS_PER_TURN: usize = 16;
@@ -52,6 +53,8 @@ struct Seat {
     /// Events lost and not told.
     lost: u64,
     answers: VecDeque<Vec<u8>>,
+    /// No messages are made about new flows.
+    deaf_to_new: bool,
     /// Answers to requests were lost, and the socket says so.
     deaf: bool,
     wake_at: Option<Instant>,
@@ -177,6 +180,11 @@ impl Node {
         std::iter::once(&self.hub.shards.local).chain(self.workers.iter().map(|w| &w.shard))
     }
 
+    /// Whole seconds since its start.
+    pub(crate) fn age_secs(&self, now: Instant) -> u32 {
+        Moment::new(now, self.began).secs
+    }
+
     /// Asks for something as a client does.
     pub(crate) fn ask(&mut self, now: Instant, request: Request) {
         self.asked += 1;
@@ -222,6 +230,9 @@ impl Node {
         let count = self.seats.len() as u32;
         let k = if self.settings.sorted { shard_of(tuple, count) as usize } else { 0 };
         let seat = &mut self.seats[k];
+        if seat.deaf_to_new && wire::is_new(&event) {
+            return;
+        }
         if lose || seat.intake.len() >= self.settings.intake {
             seat.lost += 1;
         } else {
@@ -395,6 +406,7 @@ impl Seat {
             intake: VecDeque::new(),
             lost: 0,
             answers: VecDeque::new(),
+            deaf_to_new: false,
             deaf: false,
             wake_at: None,
             sleep,
@@ -427,6 +439,10 @@ fn send_requests(
     random: &mut Random,
     settings: &Settings,
 ) -> bool {
+    if let Some(hear) = shard.poll_hear_new() {
+        seat.deaf_to_new = !hear;
+        return true;
+    }
     let mut room = vec![0; BATCH_BYTES];
     let Some(send) = shard.poll_kernel(now, &mut room) else { return false };
     let port = match send.lane {
@@ -501,5 +517,7 @@ fn base(settings: &Settings) -> Snapshot {
         figures.queues.resend = Some(Queue { elements: 0, limit, no_space: 0 });
         figures.resend = Some(Vec::new());
     }
-    Snapshot { sync: Some(figures), ..Snapshot::default() }
+    let mut base = Snapshot { sync: Some(figures), ..Snapshot::default() };
+    base.engine.intake = if settings.sorted { Intake::Ring } else { Intake::Single };
+    base
 }

@@ -91,6 +91,12 @@ pub(crate) fn event(
     message(&flow, kind, flags, 0, port)
 }
 
+/// Whether an event is of a new flow.
+pub(crate) fn is_new(event: &[u8]) -> bool {
+    let flags = event.get(6..8).and_then(|b| b.try_into().ok()).map_or(0, u16::from_ne_bytes);
+    flags & flag::CREATE != 0
+}
+
 /// An entry as a dump or an answer tells it.
 pub(crate) fn shown(entry: &Entry, flags: u16, seq: u32, now: Instant) -> Vec<u8> {
     let mut flow = entry.flow;

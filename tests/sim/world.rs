@@ -338,10 +338,7 @@ impl World {
             if let Some(node) = &mut self.nodes[id] {
                 node.calm();
             }
-            for entry in self.kernels[id].table.values_mut() {
-                entry.flow.timeout = 100_000;
-                entry.expires = self.now + Duration::from_secs(100_000);
-            }
+            self.kernels[id].keep_alive(self.now);
         }
         self.note(|| "calm".into());
     }

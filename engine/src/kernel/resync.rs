@@ -27,10 +27,10 @@ const FRESH_MAX: usize = 1 << 16;
 pub enum DumpPurpose {
     /// The daemon starts: the cache is filled, nothing is sent.
     Start,
-    /// An operator asks (`-R`): the dump is merged, nothing is removed or sent.
+    /// An operator asks (`-R`): the dump is merged, nothing is removed, and what is new is not sent.
     Merge,
-    /// Events were lost, or silent flows are audited: what is new or differs is sent, what the
-    /// kernel no longer has is removed and sent as such.
+    /// Events were lost, or silent flows are audited: what is new, differs or was never sent is
+    /// sent, what the kernel no longer has is removed and sent as such.
     Reconcile,
     /// The same after a commit, during which new flows were not heard of. Those that the external
     /// cache has were made by the commit.
@@ -38,9 +38,24 @@ pub enum DumpPurpose {
 }
 
 impl DumpPurpose {
-    const fn sends(self) -> bool {
-        matches!(self, Self::Reconcile | Self::Committed)
+    const fn tell(self) -> Tell {
+        match self {
+            Self::Start | Self::Merge => Tell::Changes,
+            Self::Reconcile | Self::Committed => Tell::Missed,
+        }
     }
+}
+
+/// What peers are told of what the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// What differs of a flow that was known: whoever finds that is the last who can tell it.
+    Changes,
+    /// Flows that were not known as well.
+    News,
+    /// Also flows that were never sent: the event may have been lost, and the flow found by a
+    /// reading that does not tell what is new.
+    Missed,
 }
 
 /// A dump under way, or what is left to do after it.
@@ -95,7 +110,7 @@ impl KernelSide {
             return;
         }
         let Some(purpose) = self.dump.as_ref().map(|run| run.purpose) else { return };
-        let outcome = self.absorb(now, caches, flow, purpose.sends());
+        let outcome = self.absorb(now, caches, flow, purpose.tell(), true);
         let Some(run) = &mut self.dump else { return };
         run.report.seen += u64::from(outcome != Absorbed::Filtered);
         match outcome {
@@ -148,7 +163,7 @@ impl KernelSide {
         let Some(run) = &mut self.dump else { return };
         run.report.repeat = !complete || caches.internal.tombstones_overflowed();
         run.removing = true;
-        if !complete || !run.purpose.sends() {
+        if !complete || run.purpose.tell() == Tell::Changes {
             caches.internal.end_epoch();
         }
         if complete && run.purpose != DumpPurpose::Merge {
@@ -182,14 +197,15 @@ impl KernelSide {
         self.classify_fresh(now, caches, run.fresh, run.all_fresh);
     }
 
-    /// Brings the internal cache up to date with what the kernel says of an entry. `send`: peers
-    /// are told what is new or differs.
+    /// Brings the internal cache up to date with what the kernel says of an entry, and
+    /// peers as `tell` says. `whole`: it says everything, as only answers do.
     pub(super) fn absorb(
         &mut self,
         now: Instant,
         caches: &mut Caches,
         flow: &FlowRef<'_>,
-        send: bool,
+        tell: Tell,
+        whole: bool,
     ) -> Absorbed {
         let secs = self.secs(now);
         let seen = &mut self.scratch;
@@ -207,22 +223,31 @@ impl KernelSide {
             }
             return Absorbed::Filtered;
         }
-        let mut differs = true;
+        let (mut differs, mut other) = (true, false);
+        let mut told = tell != Tell::Changes;
         if let Some(index) = index
-            && cache.load(index, &mut self.stored).is_some()
+            && let Some(meta) = cache.load(index, &mut self.stored)
         {
             complete(seen, &self.stored);
-            differs = says_more(&self.stored, seen);
+            other = whole && is_other(&self.stored, seen);
+            differs = other || says_more(&self.stored, seen);
+            told = differs || tell == Tell::Missed && meta.pos == 0;
         }
-        let stored = match cache.merge_dump(seen, secs) {
+        let stored =
+            if other { cache.replace_dump(seen, secs) } else { cache.merge_dump(seen, secs) };
+        let stored = match stored {
             Ok(Dumped::Stored(stored)) => stored,
+            Ok(Dumped::Completed(index)) => {
+                cache.mark_changed(index);
+                return Absorbed::Older;
+            }
             Ok(Dumped::Current(_) | Dumped::Destroyed) => return Absorbed::Older,
             Err(_) => return Absorbed::NoSpace,
         };
-        if send && differs {
+        if told {
             cache.mark_changed(stored.index);
         }
-        match (stored.existed, differs) {
+        match (stored.existed && !other, differs) {
             (false, _) => Absorbed::Created(stored.index),
             (true, true) => Absorbed::Changed,
             (true, false) => Absorbed::Same,
@@ -255,6 +280,21 @@ const fn complete(seen: &mut Flow, stored: &Flow) {
     }
 }
 
+/// Whether the whole entry `seen` is of another flow than `stored`, whose end and whose beginning
+/// were missed. The kernel gives most identifiers again to the next flow of the same tuple; but a
+/// flow never loses any of these.
+fn is_other(stored: &Flow, seen: &Flow) -> bool {
+    let both = |bit| stored.present.has(bit) && seen.present.has(bit);
+    let lost = |bit| stored.present.has(bit) && !seen.present.has(bit);
+    both(Present::ID) && stored.id != seen.id
+        || both(Present::REPLY) && stored.reply != seen.reply
+        || both(Present::MASTER) && stored.master != seen.master
+        || lost(Present::MASTER)
+        || lost(Present::SEQADJ)
+        || lost(Present::SYNPROXY)
+        || lost(Present::HELPER) && !stored.helper.is_empty()
+}
+
 /// Whether peers learn anything from `seen` that `stored` did not tell them. Times, counters and
 /// references change all the time and are no news.
 fn says_more(stored: &Flow, seen: &Flow) -> bool {
@@ -268,6 +308,7 @@ fn says_more(stored: &Flow, seen: &Flow) -> bool {
         || (new(Present::PROTOINFO)
             && !(old(Present::PROTOINFO) && same_state(&stored.protoinfo, &seen.protoinfo)))
         || (new(Present::HELPER) && !(old(Present::HELPER) && stored.helper == seen.helper))
+        || (new(Present::MASTER) && !old(Present::MASTER))
         || (new(Present::LABELS)
             && !(if old(Present::LABELS) { stored.labels } else { Labels::default() }
                 == seen.labels))

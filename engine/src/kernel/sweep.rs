@@ -25,7 +25,7 @@ use crate::caches::Caches;
 use super::batch::{Slot, zone};
 use super::plan::{Job, Next};
 use super::report::{AuditReport, KernelEvent, Object};
-use super::resync::Absorbed;
+use super::resync::{Absorbed, Tell};
 use super::rhythm::{Rhythm, Seen};
 use super::{KernelSide, look};
 
@@ -276,7 +276,7 @@ impl KernelSide {
     /// An event that our own look at an entry caused: the kernel does report this flow, and what
     /// it says may be news.
     pub fn confirm(&mut self, now: Instant, caches: &mut Caches, flow: &FlowRef<'_>) {
-        self.absorb(now, caches, flow, true);
+        self.absorb(now, caches, flow, Tell::News, false);
         if let Some(index) = caches.internal.find(&flow.orig(), flow.key_zone()) {
             caches.internal.touch(index);
             caches.internal.mark_seen(index);
@@ -294,7 +294,7 @@ impl KernelSide {
             // An event was faster, and is newer than this.
             return;
         }
-        let changed = self.absorb(now, caches, flow, true) == Absorbed::Changed;
+        let changed = self.absorb(now, caches, flow, Tell::News, true) == Absorbed::Changed;
         if let Some(sweep) = &mut self.sweep {
             sweep.report.changed += u64::from(changed);
         }

@@ -34,6 +34,10 @@ struct Model {
     unacked: VecDeque<Key>,
     stale: BTreeSet<Key>,
     /// In the order of places.
+    /// Created by an update, and not completed by a dump.
+    partial: BTreeSet<Key>,
+    /// Dead, and given up until the next bulk send.
+    parked: VecDeque<Key>,
     bulk: BTreeMap<FlowIndex, Key>,
     tombstones: BTreeSet<Key>,
     epoch: bool,
@@ -122,6 +126,8 @@ impl Model {
             queue: VecDeque::new(),
             unacked: VecDeque::new(),
             stale: BTreeSet::new(),
+            partial: BTreeSet::new(),
+            parked: VecDeque::new(),
             bulk: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             epoch: false,
@@ -137,10 +143,12 @@ impl Model {
     fn put(&mut self, flow: &Flow, now: u32, fresh: bool, silent: bool) -> Option<bool> {
         let key = key_of(flow);
         let existed = self.is_alive(&key);
-        let old = self.flows.get(&key);
-        if old.is_none() && self.flows.len() as u32 >= LIMIT {
-            return None;
+        if !self.flows.contains_key(&key) && self.flows.len() as u32 >= LIMIT {
+            let oldest = self.parked.front().copied()?;
+            self.forget(&oldest);
         }
+        self.parked.retain(|k| *k != key);
+        let old = self.flows.get(&key);
         let object = Object {
             flow: kept(flow, self.role),
             state: State::New,
@@ -153,6 +161,7 @@ impl Model {
         };
         self.flows.insert(key, object);
         self.stale.remove(&key);
+        self.partial.remove(&key);
         Some(existed)
     }
 
@@ -164,12 +173,38 @@ impl Model {
     fn merge(&mut self, flow: &Flow, now: u32) -> Option<bool> {
         let key = key_of(flow);
         self.tombstones.remove(&key);
-        if !self.is_alive(&key) {
-            return self.put(flow, now, false, false);
+        if !self.is_alive(&key) || self.is_other(flow) {
+            let stored = self.put(flow, now, false, false);
+            if stored.is_some() {
+                self.partial.insert(key);
+            }
+            return stored;
         }
         self.update(flow, now);
         self.flows.get_mut(&key).unwrap().silent = false;
         Some(true)
+    }
+
+    /// Takes what the flow lacks because only an update told of it.
+    fn complete(&mut self, flow: &Flow) -> bool {
+        let key = key_of(flow);
+        if !self.partial.contains(&key) || self.is_other(flow) {
+            return false;
+        }
+        self.partial.remove(&key);
+        let old = &mut self.flows.get_mut(&key).unwrap().flow;
+        let mut rest = kept(flow, self.role);
+        rest.present.0 &= !old.present.0;
+        merge_flow(old, &rest);
+        true
+    }
+
+    /// Whether the flow is another one than that which is stored.
+    fn is_other(&self, flow: &Flow) -> bool {
+        let old = &self.flows[&key_of(flow)].flow;
+        let new = kept(flow, self.role);
+        let both = |bit| old.present.has(bit) && new.present.has(bit);
+        both(Present::ID) && old.id != new.id || both(Present::REPLY) && old.reply != new.reply
     }
 
     fn update(&mut self, flow: &Flow, now: u32) {
@@ -184,11 +219,13 @@ impl Model {
     fn leave(&mut self, key: &Key) {
         self.queue.retain(|k| k != key);
         self.unacked.retain(|k| k != key);
+        self.parked.retain(|k| k != key);
     }
 
     fn forget(&mut self, key: &Key) {
         self.leave(key);
         self.flows.remove(key);
+        self.partial.remove(key);
         self.stale.remove(key);
         self.bulk.retain(|_, k| k != key);
     }
@@ -243,7 +280,11 @@ impl Model {
         if lost {
             self.queue.push_back(*key);
         } else if self.flows[key].state == State::Dead {
-            self.forget(key);
+            if arrived {
+                self.forget(key);
+            } else {
+                self.parked.push_back(*key);
+            }
         }
     }
 }
@@ -377,9 +418,14 @@ impl Both {
             let want = self.model.put(flow, now, false, true);
             assert_eq!(want, got.ok().map(|_| false));
         } else if self.model.epoch && !self.model.stale.contains(&key) {
-            assert!(matches!(got, Ok(Dumped::Current(_))), "{got:?}");
+            let completed = self.model.complete(flow);
+            match got {
+                Ok(Dumped::Completed(_)) => assert!(completed),
+                _ => assert!(matches!(got, Ok(Dumped::Current(_))) && !completed, "{got:?}"),
+            }
         } else {
             self.model.update(flow, now);
+            self.model.partial.remove(&key);
             assert!(matches!(got, Ok(Dumped::Stored(s)) if s.existed), "{got:?}");
         }
     }
@@ -424,7 +470,8 @@ impl Both {
         let mut queued = 0;
         while queued < budget {
             let Some((_, key)) = self.model.bulk.pop_first() else { break };
-            if self.model.is_alive(&key) && !self.model.queue.contains(&key) {
+            let told = !self.model.is_alive(&key) && !self.model.parked.contains(&key);
+            if !told && !self.model.queue.contains(&key) {
                 self.model.mark(&key);
                 queued += 1;
             }

@@ -126,6 +126,64 @@ fn what_nobody_heard_of_goes_without_a_word() {
 }
 
 #[test]
+fn an_end_that_was_given_up_is_told_with_the_next_bulk_send() {
+    let mut cache = cache(Role::Internal, 2);
+    let a = cache.merge(&kernel_flow(1, true), 0).unwrap().index;
+    let b = cache.merge(&kernel_flow(2, true), 0).unwrap().index;
+    for index in [a, b] {
+        cache.kill(index);
+        let (_, _, pos) = send(&mut cache, true).unwrap();
+        cache.evicted(index, pos);
+        cache.verify();
+    }
+    assert_eq!((cache.pending_len(), cache.unacked_len(), cache.len()), (0, 0, 2));
+    // One comes back as another flow, and is no update of what the peer may have.
+    cache.replace(&kernel_flow(1, true), 1).unwrap();
+    cache.verify();
+    // One more comes before the word of the other one, which was the only one left.
+    cache.replace(&kernel_flow(3, true), 1).unwrap();
+    assert_eq!((cache.len(), cache.counters().ends_forgotten), (2, 1));
+    assert!(cache.replace(&kernel_flow(4, true), 1).is_err());
+
+    cache.kill(a);
+    let (_, change, _) = send(&mut cache, false).unwrap();
+    assert_eq!(change, Change::Delete);
+    let c = cache.find(&kernel_flow(3, true).orig, 0).unwrap();
+    cache.kill(c);
+    let (_, _, pos) = send(&mut cache, true).unwrap();
+    cache.evicted(c, pos);
+    cache.begin_bulk();
+    assert_eq!(cache.bulk_step(9).queued, 1);
+    let (index, change, pos) = send(&mut cache, true).unwrap();
+    assert_eq!((index, change), (c, Change::Delete));
+    cache.acked(c, pos);
+    assert!(cache.is_empty());
+    cache.verify();
+}
+
+#[test]
+fn a_quiet_end_waits_for_the_next_bulk_send() {
+    let mut cache = cache(Role::Internal, 9);
+    let a = cache.merge(&kernel_flow(1, true), 0).unwrap().index;
+    let b = cache.merge(&kernel_flow(2, true), 0).unwrap().index;
+    cache.mark_changed(b);
+    for index in [a, b] {
+        cache.end_quietly(index);
+    }
+    cache.verify();
+    assert_eq!((cache.pending_len(), cache.alive_len(), cache.len()), (0, 0, 2));
+    // The commit's own flow takes the place of one.
+    cache.adopt(&kernel_flow(1, true), 1).unwrap();
+    cache.verify();
+    cache.begin_bulk();
+    assert_eq!(cache.bulk_step(9).queued, 2);
+    let told = [send(&mut cache, false).unwrap().1, send(&mut cache, false).unwrap().1];
+    assert_eq!(told, [Change::New, Change::Delete]);
+    assert_eq!(cache.len(), 1);
+    cache.verify();
+}
+
+#[test]
 fn a_dead_flow_waits_for_its_acknowledgement() {
     let mut cache = cache(Role::Internal, 9);
     let a = cache.merge(&kernel_flow(1, true), 0).unwrap().index;
@@ -136,7 +194,7 @@ fn a_dead_flow_waits_for_its_acknowledgement() {
     cache.nacked(a, pos);
     let (_, change, pos) = send(&mut cache, true).unwrap();
     assert_eq!(change, Change::Delete);
-    cache.evicted(a, pos);
+    cache.acked(a, pos);
     assert!(cache.is_empty());
     // Its place has another flow when a copy of the answer comes.
     let b = cache.replace(&kernel_flow(2, true), 0).unwrap().index;

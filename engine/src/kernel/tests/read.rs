@@ -64,6 +64,10 @@ fn what_an_event_leaves_out_is_read() {
         event(&mut b, &control(port, true));
     }
     event(&mut b, &kernel_tcp(500));
+    for port in (0..200).chain([500]) {
+        let told = index(&b, port);
+        b.caches.internal.mark_changed(told);
+    }
     b.changes();
     let begin = b.now;
     b.run();
