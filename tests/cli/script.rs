@@ -57,6 +57,10 @@ impl Bench {
         self.directory.path().join("conntrack")
     }
 
+    pub(crate) fn program_path(&self) -> String {
+        self.program().to_string_lossy().into_owned()
+    }
+
     /// In a user namespace there are no other users.
     pub(crate) fn can_run(&self, case: &Value) -> bool {
         case["uid"].is_null() || privilege::is_root()

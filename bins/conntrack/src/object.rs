@@ -191,8 +191,7 @@ fn icmp(
     orig: Tuple,
     reply: Option<Result<Tuple, Errno>>,
 ) -> Result<(Tuple, Tuple), Errno> {
-    let whole = request.src.is_some() && request.dst.is_some();
-    if orig.is_v6() != (orig.proto == proto::ICMPV6) || whole && reply.is_some() {
+    if orig.is_v6() != (orig.proto == proto::ICMPV6) {
         return Err(INVALID);
     }
     let number = |field| request.field(field).unwrap_or(0);

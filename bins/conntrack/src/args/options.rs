@@ -215,6 +215,24 @@ pub(crate) const fn column(command: Command, table: Table) -> Option<usize> {
     })
 }
 
+/// Whether a command takes an option.
+pub(crate) fn takes(command: Command, table: Table, opt: Opt) -> bool {
+    column(command, table).is_some_and(|c| MATRIX[opt as usize].2[c] != b'.')
+}
+
+/// The command of a letter or a long name, with or without the dashes.
+pub(crate) fn command_of(word: &[u8]) -> Option<Command> {
+    let bare = word.iter().position(|&b| b != b'-').map_or(&[][..], |at| &word[at..]);
+    let of = |key| match key {
+        Key::Command(command) => Some(command),
+        _ => None,
+    };
+    match bare {
+        [letter] => SHORTS.iter().find(|s| s.letter == *letter).and_then(|s| of(s.key)),
+        _ => LONGS.iter().find(|l| l.name.as_bytes() == bare).and_then(|l| of(l.key)),
+    }
+}
+
 const fn opt(name: &'static str, takes: Takes, opt: Opt) -> Long {
     Long { name, takes, key: Key::Opt(opt) }
 }
@@ -240,7 +258,7 @@ pub(crate) const LONGS: &[Long] = &[
     command("counter", Takes::Attached, Command::Count),
     command("stats", Takes::Nothing, Command::Stats),
     command("version", Takes::Nothing, Command::Version),
-    command("help", Takes::Nothing, Command::Help),
+    command("help", Takes::Attached, Command::Help),
     value("src", Opt::Src),
     value("orig-src", Opt::Src),
     value("dst", Opt::Dst),

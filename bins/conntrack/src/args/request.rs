@@ -25,6 +25,8 @@ pub(crate) struct Request {
     /// `None`: nothing was asked, which shows the usage text.
     pub(crate) command: Option<Command>,
     pub(crate) table: Table,
+    /// The command that help was asked for.
+    pub(crate) help_for: Option<Command>,
     pub(crate) given: OptSet,
     /// Options of `given` with `!` in front.
     pub(crate) negated: OptSet,
@@ -109,6 +111,7 @@ impl Default for Request {
         Self {
             command: None,
             table: Table::Conntrack,
+            help_for: None,
             given: OptSet::default(),
             negated: OptSet::default(),
             family: None,

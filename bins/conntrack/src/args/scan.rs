@@ -5,7 +5,7 @@ use std::fs;
 use super::address::{Family, address, nat};
 use super::getopt::{Item, Longs, Scanner};
 use super::numbers::{c_int, whole_c_int};
-use super::options::{Command, Key, LONGS, OWN_LONGS, Opt, OptSet, SHORTS, Table};
+use super::options::{Command, Key, LONGS, OWN_LONGS, Opt, OptSet, SHORTS, Table, command_of};
 use super::own::{self, seconds, unexpected};
 use super::protocol::{Extension, Field};
 use super::words::{Output, add_events, add_output};
@@ -71,8 +71,11 @@ pub(crate) fn parse_with(
             }
             Item::Option(key, value) => {
                 let negated = scan.negated();
+                let family = request.family;
                 one(&mut request, key, value, &mut scan)?;
                 if negated {
+                    // Entries of the other family do not have the address either.
+                    request.family = family;
                     negate(&mut request, key)?;
                 }
             }
@@ -126,6 +129,12 @@ fn command(
         return Err(Failure::usage(&[b"Invalid commands combination"]));
     }
     request.command = Some(command);
+    if let (Command::Help, Some(word)) = (command, attached) {
+        let found = command_of(word);
+        let unknown = || Failure::usage(&[b"unknown option `--help=", word, b"'"]);
+        request.help_for = Some(found.ok_or_else(unknown)?);
+        return Ok(());
+    }
     // An attached name counts as well: the original drops it, and works on another table than
     // it was told.
     let attached = attached.filter(|word| !word.is_empty());

@@ -26,7 +26,7 @@ pub(crate) use load::load;
 
 /// Does what was asked for.
 pub(crate) fn run(request: &Request, program: &[u8]) -> Result<(), Failure> {
-    let Some(command) = request.command else { return help::usage(None, program) };
+    let Some(command) = request.command else { return help::usage(request, program) };
     feasible(request)?;
     match (command, request.table) {
         (Command::List, Table::Expect) => expect::list(request),
@@ -45,9 +45,7 @@ pub(crate) fn run(request: &Request, program: &[u8]) -> Result<(), Failure> {
         (Command::Count, _) => count::count(request),
         (Command::Stats, _) => stats::stats(request),
         (Command::Version, _) => version(),
-        (Command::Help, _) => {
-            help::usage(request.protocol.map(|p| (p, request.extension)), program)
-        }
+        (Command::Help, _) => help::usage(request, program),
     }
 }
 

@@ -1,0 +1,231 @@
+//! What ours can do beyond the original.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use shardtrack_tests::need_root;
+
+use crate::script::{Bench, Seen};
+
+/// Flows of several kinds.
+const TABLE: [&str; 7] = [
+    "$CT -I -p tcp -s 192.0.2.1 -d 198.51.100.1 --sport 1000 --dport 80 --state ESTABLISHED -t 100 -u SEEN_REPLY,ASSURED -m 1",
+    "$CT -I -p tcp -s 192.0.2.2 -d 198.51.100.1 --sport 1001 --dport 443 --state SYN_SENT -t 200 -m 2",
+    "$CT -I -p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1002 --dport 53 -t 300",
+    "$CT -I -p udp -s 2001:db8::1 -d 2001:db8::2 --sport 1003 --dport 8050 -t 400 -u SEEN_REPLY",
+    "$CT -I -p icmp -s 192.0.2.9 -d 192.0.2.1 --icmp-type 8 --icmp-code 0 --icmp-id 7 -t 500",
+    "$CT -I -p gre -s 192.0.2.3 -d 198.51.100.3 --srckey 1 --dstkey 2 -t 600 -w 5",
+    "$CT -I -p tcp -s 192.0.2.4 -d 198.51.100.4 --sport 1004 --dport 8001 --state CLOSE -t 700 -n 203.0.113.1",
+];
+
+fn run(bench: &Bench, line: &str) -> Seen {
+    let argv: Vec<&str> = line.split(' ').collect();
+    bench.run(&json!({ "setup": TABLE, "argv": argv, "after": ["$CT -C"] }))
+}
+
+/// How many lines a listing has.
+fn shown(bench: &Bench, options: &str) -> usize {
+    let seen = run(bench, &format!("-L {options}"));
+    assert_eq!(seen.exit, 0, "{options}: {seen:?}");
+    seen.stdout.lines().count()
+}
+
+#[test]
+fn filters() {
+    need_root!();
+    let bench = Bench::new();
+    for (options, count) in [
+        ("-p tcp --dport 80,443,8000-8100", 3),
+        ("-p tcp ! --dport 80", 2),
+        ("! -p tcp", 4),
+        ("! -s 192.0.2.1", 5),
+        ("--any-addr 192.0.2.1", 3),
+        ("--any-addr 203.0.113.0/24", 1),
+        ("--timeout-below 250", 2),
+        ("--timeout-above 350 -p udp", 1),
+        ("-u UNREPLIED", 5),
+        ("! -m 0", 2),
+        ("-w 5", 1),
+        ("-p gre --srckey 2", 0),
+        ("-n", 1),
+        ("-j 203.0.113.1 -p tcp", 1),
+        ("--helper ftp", 0),
+        ("--limit 3", 3),
+    ] {
+        assert_eq!(shown(&bench, options), count, "{options}");
+    }
+}
+
+/// The kernel's filter saves messages and decides nothing: what it is not asked for is the same.
+#[test]
+fn the_kernel_filters_as_we_do() {
+    need_root!();
+    let bench = Bench::new();
+    for (exact, range) in [
+        ("-p tcp --dport 80", "-p tcp --dport 80-80,80"),
+        ("-p udp --sport 1003", "-p udp --sport 1003,1003"),
+        ("-s 192.0.2.1", "! -p 255 -s 192.0.2.1/31 --mask-src 255.255.255.255"),
+        ("-s 2001:db8::1", "-s 2001:db8::1/64 --mask-src ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ] {
+        let (a, b) = (shown(&bench, exact), shown(&bench, range));
+        assert!(a == b && a > 0, "{exact}: {a}, {range}: {b}");
+    }
+}
+
+#[test]
+fn removal_means_what_it_says() {
+    need_root!();
+    let bench = Bench::new();
+    for (line, left) in [
+        ("-D -u UNREPLIED", "2"),
+        ("-D -u !ASSURED", "1"),
+        ("-D -t 5", "7"),
+        ("-D -p tcp --dport 1-500", "5"),
+        ("-D --any-addr 192.0.2.1", "4"),
+        ("-F -f ipv6", "6"),
+    ] {
+        let seen = run(&bench, line);
+        assert_eq!(seen.after.trim(), left, "{line}: {seen:?}");
+    }
+}
+
+#[test]
+fn orders_and_counts() {
+    need_root!();
+    let bench = Bench::new();
+    let seen = run(&bench, "-L --sort -timeout --limit 2");
+    let states: Vec<bool> = seen.stdout.lines().map(|l| l.contains("CLOSE")).collect();
+    assert_eq!(states, [true, false], "{seen:?}");
+    assert!(seen.stdout.lines().nth(1).unwrap().starts_with("gre"), "{seen:?}");
+    let seen = run(&bench, "-L --count-by protocol");
+    assert_eq!(seen.stdout, "3 tcp\n2 udp\n1 icmp\n1 gre\n");
+}
+
+#[test]
+fn a_file_of_conditions() {
+    need_root!();
+    let bench = Bench::new();
+    let seen = bench.run(&json!({
+        "files": { "$D/f": "# web and names\n-p tcp --dport 80\n-p udp --dport 53\n" },
+        "setup": TABLE,
+        "argv": ["-D", "--filter-file", "$D/f"],
+        "after": ["$CT -C"],
+    }));
+    assert_eq!((seen.exit, seen.after.trim()), (0, "5"), "{seen:?}");
+}
+
+#[test]
+fn saved_tables_load_as_they_were() {
+    need_root!();
+    let bench = Bench::new();
+    let program = bench.program_path();
+    let list = "-L 2>/dev/null | sed 's/ [0-9]* src/ src/; s/  *[0-9]* [A-Z_]* src/ src/; s/ [0-9]* src/ src/' | sort";
+    let seen = bench.run(&json!({
+        "setup": TABLE,
+        "argv": ["-L", "-o", "save"],
+        "after": [
+            format!("$CT {list} > before; $CT -F 2>/dev/null; {program} -R .out; $CT {list} > after; wc -l < after; diff before after"),
+        ],
+    }));
+    assert_eq!(seen.after.trim(), "7", "{seen:?}");
+}
+
+#[test]
+fn json_is_as_the_schema_says() {
+    need_root!();
+    let bench = Bench::new();
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins/conntrack/conntrack.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for line in [
+        "-L -o json",
+        "-L -o json,id,ktimestamp,timestamp",
+        "-L -o json --count-by source",
+        "-D -o json",
+        "-U -m 5 -o json",
+        "-S -o json",
+        "-C -o json",
+        "-C expect -o json",
+        "-S expect -o json",
+    ] {
+        let seen = run(&bench, line);
+        assert_eq!(seen.exit, 0, "{line}: {seen:?}");
+        assert!(!seen.stdout.is_empty(), "{line}");
+        for object in seen.stdout.lines() {
+            let object: Value = serde_json::from_str(object).unwrap();
+            for (key, value) in object.as_object().unwrap() {
+                let property = &schema["properties"][key];
+                assert!(is_of(value, property), "{line}: {key} is {value}");
+            }
+        }
+    }
+}
+
+fn is_of(value: &Value, property: &Value) -> bool {
+    if let Some(values) = property["enum"].as_array() {
+        return values.contains(value);
+    }
+    let is = |kind: &Value| match kind.as_str() {
+        Some("integer") => value.is_u64(),
+        Some("string") => value.is_string(),
+        Some("null") => value.is_null(),
+        Some("array") => value.as_array().is_some_and(|a| a.iter().all(Value::is_string)),
+        _ => false,
+    };
+    property["type"].as_array().map_or_else(|| is(&property["type"]), |kinds| kinds.iter().any(is))
+}
+
+#[test]
+fn a_snapshot_and_then_the_events() {
+    need_root!();
+    let bench = Bench::new();
+    let seen = bench.run(&json!({
+        "setup": TABLE,
+        "argv": ["-E", "--snapshot", "-e", "DESTROY"],
+        "during": ["$CT -D -p udp -f ipv6"],
+        "signal": "INT",
+    }));
+    assert_eq!(seen.exit, 0, "{seen:?}");
+    assert_eq!(seen.stdout.lines().count(), 8, "{seen:?}");
+    assert!(seen.stdout.lines().last().unwrap().starts_with("[DESTROY] udp"), "{seen:?}");
+    assert!(seen.stderr.ends_with("1 flow events have been shown.\n"), "{seen:?}");
+}
+
+#[test]
+fn bad_values_are_named() {
+    need_root!();
+    let bench = Bench::new();
+    for (line, said) in [
+        ("-L -p tcp --sport http", "unexpected value 'http' with --sport option"),
+        ("-L --limit x", "unexpected value 'x' with --limit option"),
+        ("-L --sort color", "unexpected value 'color' with --sort option"),
+        ("-U -t soon", "unexpected value 'soon' with -t option"),
+        ("-L -p tcp --dport 9-8", "unexpected value '9-8' with --dport option"),
+    ] {
+        let seen = run(&bench, line);
+        assert_eq!(seen.exit, 1, "{line}: {seen:?}");
+        assert!(seen.stderr.trim_end().ends_with(said), "{line}: {seen:?}");
+    }
+}
+
+/// Each line of the manual's examples ends well, one after the other in one namespace.
+#[test]
+fn the_examples_of_the_manual() {
+    need_root!();
+    let bench = Bench::new();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins/conntrack/conntrack.8");
+    let manual = std::fs::read_to_string(path).unwrap().replace("\\-", "-");
+    let (_, examples) = manual.split_once(".EX\n").unwrap();
+    let (examples, _) = examples.split_once(".EE").unwrap();
+    let program = bench.program_path();
+    let lines: Vec<String> = examples
+        .lines()
+        .map(|l| {
+            l.replacen("conntrack", &program, 1)
+                + " >/dev/null 2>.said || { echo failed: $?; cat .said; }"
+        })
+        .collect();
+    assert!(lines.len() > 10);
+    let seen = bench.run(&json!({ "argv": ["-V"], "after": lines }));
+    assert_eq!(seen.after, "", "{seen:?}");
+}
