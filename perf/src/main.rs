@@ -5,10 +5,12 @@
 //! | `flood` | creates, updates or deletes flows in a namespace, at a rate or as fast as possible |
 //! | `bare` | times a bare loop of batched inserts: what the kernel alone costs |
 //! | `compare` | runs the original and ours in turns and prints the ratios |
+//! | `cli` | does the same with the command lines |
 
 #![forbid(unsafe_code)]
 
 mod bare;
+mod cli;
 mod compare;
 mod flood;
 mod report;
@@ -24,6 +26,7 @@ usage: shardtrack-perf COMMAND [OPTIONS]
   flood    create (or --update, --delete, --churn) flows in the namespace --netns NAME, else here
   bare     time a bare loop of batched inserts in a namespace of its own
   compare  run the original and ours in turns; --record appends to perf/RESULTS.md
+  cli      the same with the command lines
 
   --flows N      how many flows (500000)
   --first N      number of the first flow (0)
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         "flood" => flood::run(&options),
         "bare" => bare::run(&options),
         "compare" => compare::run(&options),
+        "cli" => cli::run(&options),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::FAILURE;
