@@ -80,6 +80,8 @@ fn removal_means_what_it_says() {
         ("-D -u UNREPLIED", "2"),
         ("-D -u !ASSURED", "1"),
         ("-D -t 5", "7"),
+        ("-D -u UNSET", "7"),
+        ("-D ! -u UNSET", "7"),
         ("-D -p tcp --dport 1-500", "5"),
         ("-D --any-addr 192.0.2.1", "4"),
         ("-F -f ipv6", "6"),

@@ -78,6 +78,11 @@ pub(super) fn feasible(request: &Request) -> Result<(), Failure> {
             return Err(Failure::usage(&[text.as_bytes()]));
         }
     }
+    // No flag at all would mean every entry. The kernel refuses to list so; all else follows it.
+    let matches = matches!(request.command, Some(Command::List | Command::Delete));
+    if matches && given.has(Opt::Status) && request.status.mask == 0 {
+        return Err(Failure::operation("invalid parameters"));
+    }
     // The other tables have no counters to zero; the option is passed over there.
     if given.has(Opt::Zero) && request.table == Table::Conntrack && compares(request) {
         return Err(Failure::usage(&[b"Can't use -z with filtering parameters"]));
