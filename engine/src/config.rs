@@ -63,6 +63,8 @@ pub struct Sync {
     pub default_link: usize,
     /// Fixed timeout of committed entries in seconds; `None` estimates it.
     pub commit_timeout_secs: Option<u32>,
+    /// Seconds from a request for a delayed flush of the kernel's table to the flush.
+    pub purge_timeout_secs: u32,
     /// Received flows go straight into the kernel.
     pub disable_external_cache: bool,
     /// Whether the peer is asked for its flows at start; asked unless switched off.

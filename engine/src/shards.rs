@@ -18,6 +18,8 @@ use crate::mesh::{
 use crate::order::{Order, Outcome};
 use crate::shard::Shard;
 
+/// Most inbound blocks of a shard, made when they are needed for the first time.
+const INBOUND_BLOCKS_MAX: usize = 16 * INBOUND_BLOCKS;
 /// Blocks that a dump leaves to the peer's messages.
 const DUMP_RESERVE: usize = INBOUND_BLOCKS / 2;
 
@@ -30,6 +32,8 @@ pub struct Remote {
     ready: VecDeque<Changes>,
     /// Inbound blocks that are empty.
     free: Vec<Vec<u8>>,
+    /// Inbound blocks there are.
+    blocks: usize,
     /// The inbound block that is being filled.
     open: Option<Inbound>,
     feedback: Vec<(Fate, Token)>,
@@ -48,6 +52,7 @@ impl Remote {
             from,
             ready: VecDeque::with_capacity(crate::mesh::CHANGE_BLOCKS),
             free: (0..INBOUND_BLOCKS).map(|_| Vec::with_capacity(BLOCK_BYTES)).collect(),
+            blocks: INBOUND_BLOCKS,
             open: None,
             feedback: Vec::with_capacity(BLOCK_MESSAGES),
             free_feedback: (0..INBOUND_BLOCKS)
@@ -65,13 +70,23 @@ impl Remote {
         });
         if !fits {
             self.close();
-            let Some(bytes) = self.free.pop() else { return false };
+            let Some(bytes) = self.free.pop().or_else(|| self.new_block()) else { return false };
             self.open = Some(Inbound { content, bytes });
         }
         if let Some(open) = &mut self.open {
             open.bytes.extend_from_slice(message);
         }
         true
+    }
+
+    /// When the shard's thread does not get a core for a while, there is more than usual to be
+    /// kept for it.
+    fn new_block(&mut self) -> Option<Vec<u8>> {
+        if self.blocks >= INBOUND_BLOCKS_MAX {
+            return None;
+        }
+        self.blocks += 1;
+        Some(Vec::with_capacity(BLOCK_BYTES))
     }
 
     fn close(&mut self) {

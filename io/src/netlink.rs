@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -58,6 +58,8 @@ impl RequestSocket {
     pub fn open(receive_bytes: u32, send_bytes: u32) -> Result<Self, IoError> {
         let mut socket = Socket::new(NETLINK_NETFILTER).doing("open a netlink socket")?;
         let address = socket.bind_auto().doing("bind a netlink socket")?;
+        // From now on the kernel refuses what others send here.
+        socket.connect(&SocketAddr::new(0, 0)).doing("connect a netlink socket")?;
         socket.set_cap_ack(true).doing("ask for short errors")?;
         socket.set_ext_ack(true).doing("ask for explained errors")?;
         let fd = owned(socket);

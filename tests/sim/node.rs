@@ -143,6 +143,7 @@ impl Node {
             inject: settings.inject,
             acknowledged: matches!(settings.mode, Mode::Ftfw { .. }),
             expectations: false,
+            purge_delay: Duration::from_secs(60),
             log: Arc::new(Silent),
             console: Box::new(Figures(Arc::clone(&figures))),
             base: base(settings),

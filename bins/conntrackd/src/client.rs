@@ -9,13 +9,22 @@ use engine::command::Request;
 /// The number that asks for nothing.
 const NOTHING: u32 = u32::MAX;
 
-/// Sends `request`, or one that asks for nothing, to the daemon that listens at `path` and copies its answer to `out`.
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nobody listens.
+    Nobody,
+    /// The answer can not be written.
+    Output(io::Error),
+}
+
+/// Sends `request`, or one that asks for nothing, to the daemon that listens at `path` and copies
+/// its answer to `out`.
 ///
-/// An error means that nobody listens there. What the daemon makes of the request, and whether
-/// it lives through it, is not told.
-pub fn ask(path: &Path, request: Option<Request>, out: &mut impl Write) -> io::Result<()> {
+/// What the daemon makes of the request, and whether it lives through it, is not told.
+pub fn ask(path: &Path, request: Option<Request>, out: &mut impl Write) -> Result<(), Failure> {
     let id = request.and_then(Request::id).unwrap_or(NOTHING);
-    let mut daemon = UnixStream::connect(path)?;
+    let mut daemon = UnixStream::connect(path).map_err(|_| Failure::Nobody)?;
     // A daemon that ended meanwhile gives an empty answer.
     let _ = daemon.write_all(&id.to_ne_bytes());
     let mut chunk = [0; 16_384];
@@ -26,12 +35,9 @@ pub fn ask(path: &Path, request: Option<Request>, out: &mut impl Write) -> io::R
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
-        if out.write_all(&chunk[..length]).is_err() {
-            break;
-        }
+        out.write_all(&chunk[..length]).map_err(Failure::Output)?;
     }
-    let _ = out.flush();
-    Ok(())
+    out.flush().map_err(Failure::Output)
 }
 
 #[cfg(test)]

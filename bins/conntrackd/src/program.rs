@@ -78,11 +78,18 @@ fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCod
 fn ask(settings: &Settings, request: Option<Request>) -> u8 {
     let asked = match &settings.control_path {
         Some(path) => client::ask(path, request, &mut io::stdout().lock()),
-        None => Err(io::ErrorKind::NotFound.into()),
+        None => Err(client::Failure::Nobody),
     };
     match asked {
         Ok(()) => 0,
-        Err(_) => {
+        // Whoever reads the output has enough.
+        Err(client::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 1,
+        Err(client::Failure::Output(error)) => {
+            let text = format!("can't write the answer: {}", crate::system::error_text(&error));
+            print_early(Level::Error, text.as_bytes());
+            1
+        }
+        Err(client::Failure::Nobody) => {
             print_early(
                 Level::Error,
                 b"can't connect: is conntrackd running? appropriate permissions?",

@@ -1,6 +1,5 @@
 //! Small questions to the system.
 
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 /// The index of a network device in the namespace of the process.
@@ -10,8 +9,8 @@ pub fn interface_index(name: &str) -> Option<u32> {
 }
 
 /// What the system calls an error, without its number.
-pub fn error_text(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
+pub fn error_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),
         None => text,

@@ -1,10 +1,11 @@
 //! Control clients: many at once, each with a request of four octets and a text as answer.
 //!
 //! A client that says nothing, or does not read, costs its own place and at most one send
-//! buffer.
+//! buffer, until another one needs either.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use io::{Fd, Group, IoError, Outcome, Ring, SendOptions};
 
@@ -16,6 +17,8 @@ use crate::order::Asker;
 const CLIENTS_MAX: usize = 128;
 /// Clients that may hold a send buffer at the same time; the others wait.
 const SENDING_MAX: usize = 16;
+/// A client that has not read for so long is dropped if another one needs its place or buffer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a client's completion led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,15 @@ struct Client {
     parts: VecDeque<Vec<u8>>,
     /// How much of the first part was handed to the ring.
     offset: usize,
-    sending: bool,
+    /// Since when the ring holds a part that the client has not taken.
+    sending: Option<Instant>,
     last: bool,
+}
+
+impl Client {
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.sending.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
+    }
 }
 
 /// All clients.
@@ -63,11 +73,17 @@ impl Clients {
     }
 
     /// Takes a connection.
-    pub(super) fn accept(&mut self, ring: &mut Ring, fd: OwnedFd) -> Result<(), IoError> {
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        fd: OwnedFd,
+    ) -> Result<(), IoError> {
         if self.clients.len() >= CLIENTS_MAX {
-            let Some(silent) = self.clients.iter().position(|c| c.read < 4) else { return Ok(()) };
-            let silent = self.clients.remove(silent);
-            ring.cancel(Token::Client(silent.asker.0).raw())?;
+            let silent = self.clients.iter().position(|c| c.read < 4);
+            let stuck = || self.clients.iter().position(|c| c.is_stuck(now));
+            let Some(at) = silent.or_else(stuck) else { return Ok(()) };
+            self.drop_client(ring, at)?;
         }
         let Some(group) = self.group else { return Ok(()) };
         let asker = Asker(self.next);
@@ -81,7 +97,7 @@ impl Clients {
             read: 0,
             parts: VecDeque::new(),
             offset: 0,
-            sending: false,
+            sending: None,
             last: false,
         });
         Ok(())
@@ -119,7 +135,18 @@ impl Clients {
 
     fn remove(&mut self, at: usize) {
         let client = self.clients.remove(at);
-        self.sending -= usize::from(client.sending);
+        self.sending -= usize::from(client.sending.is_some());
+    }
+
+    /// Ends a client's operations and its connection.
+    fn drop_client(&mut self, ring: &mut Ring, at: usize) -> Result<(), IoError> {
+        let Client { asker, sending, .. } = self.clients[at];
+        ring.cancel(Token::Client(asker.0).raw())?;
+        if sending.is_some() {
+            ring.cancel(Token::ClientSent(asker.0).raw())?;
+        }
+        self.remove(at);
+        Ok(())
     }
 
     /// Something for a client to read; `last` closes the connection behind it.
@@ -134,17 +161,25 @@ impl Clients {
 
     /// Hands to the ring what clients can take; closes those that have everything, and names one
     /// that is ready for more.
-    pub(super) fn send(&mut self, ring: &mut Ring) -> Result<(), IoError> {
-        let mut at = 0;
-        while at < self.clients.len() {
+    pub(super) fn send(&mut self, now: Instant, ring: &mut Ring) -> Result<(), IoError> {
+        let mut waiting =
+            self.clients.iter().filter(|c| c.sending.is_none() && !c.parts.is_empty()).count();
+        while self.sending >= SENDING_MAX
+            && waiting > 0
+            && let Some(stuck) = self.clients.iter().position(|c| c.is_stuck(now))
+        {
+            self.drop_client(ring, stuck)?;
+            waiting -= 1;
+        }
+        // The newest first: those that have waited for long wait for others of their kind.
+        for at in (0..self.clients.len()).rev() {
             let client = &mut self.clients[at];
-            if client.last && client.parts.is_empty() && !client.sending {
+            if client.last && client.parts.is_empty() && client.sending.is_none() {
                 let client = self.clients.remove(at);
                 ring.cancel(Token::Client(client.asker.0).raw())?;
                 continue;
             }
-            at += 1;
-            if client.sending || client.parts.is_empty() || self.sending >= SENDING_MAX {
+            if client.sending.is_some() || client.parts.is_empty() || self.sending >= SENDING_MAX {
                 continue;
             }
             let Some(mut buffer) = ring.send_buffer() else { return Ok(()) };
@@ -157,7 +192,7 @@ impl Clients {
                 client.parts.pop_front();
                 client.offset = 0;
             }
-            client.sending = true;
+            client.sending = Some(now);
             self.sending += 1;
             let options = SendOptions { whole: true, ..SendOptions::default() };
             let token = Token::ClientSent(client.asker.0).raw();
@@ -170,8 +205,7 @@ impl Clients {
     pub(super) fn sent(&mut self, asker: Asker, outcome: &Outcome) -> Said {
         let Some(at) = self.position(asker) else { return Said::Nothing };
         let client = &mut self.clients[at];
-        self.sending -= usize::from(client.sending);
-        client.sending = false;
+        self.sending -= usize::from(client.sending.take().is_some());
         if !matches!(outcome, Outcome::Sent(_)) {
             self.remove(at);
             return Said::Gone(asker, true);
@@ -181,6 +215,6 @@ impl Clients {
 
     /// Whether answers are still under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.clients.iter().all(|client| client.parts.is_empty() && !client.sending)
+        self.clients.iter().all(|client| client.parts.is_empty() && client.sending.is_none())
     }
 }

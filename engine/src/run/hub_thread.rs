@@ -79,7 +79,7 @@ impl HubThread {
                     self.clients.sent(Asker(n), &completion.outcome);
                 }
             }
-            self.clients.send(&mut self.ring)?;
+            self.clients.send(Instant::now(), &mut self.ring)?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl HubThread {
             load = load.max(Load::Some);
             self.clients.answer(answer.asker, answer.bytes, answer.last);
         }
-        self.clients.send(&mut self.ring)?;
+        self.clients.send(now, &mut self.ring)?;
         ShardIo::turn_ended(moment, &mut self.hub.shards.local);
         if found.more || sent || self.dump.is_running() {
             load = Load::Busy;
@@ -181,7 +181,7 @@ impl HubThread {
             Token::Wake => {}
             Token::Signal => self.signals(),
             Token::Accept => match (outcome, &self.listener) {
-                (Outcome::Accepted(fd), _) => self.clients.accept(&mut self.ring, fd)?,
+                (Outcome::Accepted(fd), _) => self.clients.accept(now, &mut self.ring, fd)?,
                 // Descriptors or memory are short for now.
                 (Outcome::Failed(_), Some(listener)) => {
                     self.ring.accept(Token::Accept.raw(), listener)?;

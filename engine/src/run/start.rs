@@ -535,6 +535,9 @@ impl Plan {
             inject: self.injects(),
             acknowledged: self.acknowledges(),
             expectations: self.expectations != Expectations::Off,
+            purge_delay: Duration::from_secs(
+                self.config.sync.as_ref().map_or(0, |sync| u64::from(sync.purge_timeout_secs)),
+            ),
             log: Arc::clone(&self.log),
             console,
             base,

@@ -31,7 +31,11 @@ impl fmt::Display for Refusal {
                 write!(out, "`{option}' (line {line}) is not supported yet in this version")
             }
             Self::Channel(errno) => {
-                write!(out, "can't open channel socket: {}", crate::system::error_text(*errno))
+                write!(
+                    out,
+                    "can't open channel socket: {}",
+                    crate::system::error_text(&(*errno).into())
+                )
             }
         }
     }
@@ -122,6 +126,7 @@ fn convert_sync(sync: &Sync, machine: &dyn Environment) -> Result<config::Sync, 
         links,
         default_link: sync.default_link,
         commit_timeout_secs: (sync.commit_secs != 0).then_some(sync.commit_secs),
+        purge_timeout_secs: sync.purge_secs,
         disable_external_cache: sync.disable_external_cache,
         startup_resync: sync.startup_resync.unwrap_or(true),
         tcp_window_tracking: sync.tcp_window_tracking,

@@ -15,7 +15,6 @@ use ::io::process;
 use engine::config::Config;
 use engine::console::Console;
 use engine::log::{Level, Log};
-use rustix::io::Errno;
 
 use crate::conf::convert::{Refusal, convert};
 use crate::conf::environment::Machine;
@@ -24,6 +23,7 @@ use crate::lock::Lock;
 use crate::log::{Destinations, Logger, Sink};
 use crate::notify::Notify;
 use crate::stats::Text;
+use crate::system::error_text;
 use background::Parent;
 use control::Control;
 
@@ -205,7 +205,7 @@ fn configure(settings: &Settings, logger: &Logger) -> Result<Config, Failed> {
     }
     let config = convert(settings, &Machine).map_err(|refusal| {
         match refusal {
-            Refusal::Channel(errno) => tell_link_error(logger, &errno_text(errno)),
+            Refusal::Channel(errno) => tell_link_error(logger, &error_text(&errno.into())),
             Refusal::Unsupported { .. } => logger.error(format_args!("{refusal}")),
         }
         cannot_start(logger)
@@ -263,16 +263,4 @@ fn watch(notify: &Notify, heartbeat: Arc<AtomicU64>) {
     };
     // Without the thread the service manager restarts the daemon, which is what it is for.
     let _ = thread::Builder::new().name("watchdog".to_owned()).spawn(beat);
-}
-
-/// What the system calls an error, without its number.
-fn error_text(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => errno_text(Errno::from_raw_os_error(number)),
-        None => error.to_string(),
-    }
-}
-
-fn errno_text(errno: Errno) -> String {
-    crate::system::error_text(errno)
 }

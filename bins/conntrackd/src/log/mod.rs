@@ -108,7 +108,9 @@ impl Logger {
         if self.queue.get().is_none() {
             let mut own = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(sink) = &mut *own {
-                sink.write(&line);
+                if !sink.write(&line) {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                }
                 return;
             }
         }
@@ -172,16 +174,24 @@ impl Writer {
         self.tell_dropped(line.time);
         let verdict = self.repeats.judge(Instant::now(), &line);
         if let Some(hidden) = verdict.tell {
-            self.sink.write(&hidden);
+            self.write(&hidden);
         }
         if verdict.write {
-            self.sink.write(&line);
+            self.write(&line);
+        }
+    }
+
+    /// What the file did not take is counted; a line about it would be the next.
+    fn write(&mut self, line: &Line) {
+        if !self.sink.write(line) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.told += 1;
         }
     }
 
     fn idle(&mut self, last: bool) {
         if let Some(hidden) = self.repeats.flush(Instant::now(), last) {
-            self.sink.write(&hidden);
+            self.write(&hidden);
         }
     }
 
@@ -191,7 +201,7 @@ impl Writer {
         if new > 0 {
             self.told = dropped;
             let text = format!("{new} log lines were dropped, they came faster than the log goes");
-            self.sink.write(&Line { level: Level::Warning, entry: false, time, text });
+            self.write(&Line { level: Level::Warning, entry: false, time, text });
         }
     }
 }

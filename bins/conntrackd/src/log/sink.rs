@@ -54,11 +54,12 @@ impl Sink {
         }
     }
 
-    /// Writes a line everywhere. What cannot be written is lost: there is nowhere to say so.
-    pub(super) fn write(&mut self, line: &Line) {
+    /// Writes a line everywhere; `false` if the file did not take it.
+    pub(super) fn write(&mut self, line: &Line) -> bool {
         let text = full(line);
+        let mut written = true;
         if let Some(file) = &mut self.file {
-            let _ = file.write_all(&[&text[..], b"\n"].concat());
+            written = file.write_all(&[&text[..], b"\n"].concat()).is_ok();
         }
         if self.to.console {
             to_console(line.level, text);
@@ -66,6 +67,7 @@ impl Sink {
         if let Some(facility) = self.to.facility {
             self.send_syslog(facility, line);
         }
+        written
     }
 
     fn send_syslog(&mut self, facility: Facility, line: &Line) {

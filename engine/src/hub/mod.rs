@@ -1,6 +1,8 @@
 //! The hub: owns the replication session and the control commands, and is the only place where
 //! the shards meet. Sans-io; `run` gives it bytes and takes bytes from it.
 
+mod requests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use proto_sync::{BrokenStream, Session, SessionEvent};
 
 use crate::audit::Audit;
 use crate::clock::Moment;
-use crate::command::{Object, Request, Scope, Side, StatKind};
+use crate::command::StatKind;
 use crate::commands::{Commands, Step};
 use crate::config::Intake;
 use crate::console::Console;
@@ -19,8 +21,8 @@ use crate::kernel::AuditMethod;
 use crate::link::LinkSet;
 use crate::log::Log;
 use crate::mesh::Content;
-use crate::order::{Asker, Caches, CommitPass, Order, Outcome, TableUse};
-use crate::report::{self, ShardReport};
+use crate::order::{Asker, Order, Outcome, TableUse};
+use crate::report;
 use crate::resync::ResyncPlan;
 use crate::shards::Shards;
 use crate::snapshot::Snapshot;
@@ -48,6 +50,8 @@ pub enum HubEvent {
 
 /// Time from a failure of a link to the sending of everything.
 const RESEND_DELAY: Duration = Duration::from_secs(1);
+/// Shortest time between two transfers of everything that one node asks the other for.
+const BULK_GAP: Duration = Duration::from_secs(1);
 
 /// See the module's description.
 pub struct Hub {
@@ -80,8 +84,16 @@ pub struct Hub {
     audit: Audit,
     populated: bool,
     acknowledged: bool,
-    /// When everything is to be sent again because a link failed.
+    /// When everything is to be sent again because a link failed, or the peer asked soon after it
+    /// got all.
     resend_at: Option<Instant>,
+    /// When the peer is to be asked for everything, because messages of it were dropped.
+    request_at: Option<Instant>,
+    /// When the peer's last request was answered.
+    asked_at: Option<Instant>,
+    purge_delay: Duration,
+    /// When the kernel's table is to be flushed.
+    purge_at: Option<Instant>,
 }
 
 /// What a hub is made of.
@@ -104,6 +116,8 @@ pub struct HubParts {
     pub acknowledged: bool,
     /// Whether expectations are replicated.
     pub expectations: bool,
+    /// Time from a request for a delayed flush to the flush.
+    pub purge_delay: Duration,
     /// Takes lines.
     pub log: Arc<dyn Log>,
     /// Writes figures.
@@ -133,6 +147,10 @@ impl Hub {
             populated: false,
             acknowledged: parts.acknowledged,
             resend_at: None,
+            request_at: None,
+            asked_at: None,
+            purge_delay: parts.purge_delay,
+            purge_at: None,
             statistics: VecDeque::new(),
             inject: parts.inject,
             expectations: parts.expectations,
@@ -248,7 +266,7 @@ impl Hub {
             session.handle_timeout(now);
         }
         while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
-            self.session_event(event);
+            self.session_event(now, event);
         }
         self.take_outcomes(now);
         let dropped = self.shards.take_dropped();
@@ -258,6 +276,11 @@ impl Hub {
         }
         if dropped.peer > 0 {
             self.links.dropped += dropped.peer;
+            // Asked at once, for more than there is room for, the peer would never come to an end.
+            self.request_at.get_or_insert(now + BULK_GAP);
+        }
+        if self.request_at.is_some_and(|at| at <= now) {
+            self.request_at = None;
             self.request_resync();
         }
         if let Some((purpose, shards)) = self.plan.poll(now) {
@@ -272,8 +295,12 @@ impl Hub {
             // Shard 0 has begun already, and nothing else would wake for its word.
             self.take_outcomes(now);
         }
+        if self.purge_at.is_some_and(|at| at <= now) {
+            self.purge(now);
+        }
         if self.resend_at.is_some_and(|at| at <= now) {
             self.resend_at = None;
+            self.asked_at = Some(now);
             self.bulk();
         }
         if self.audit.is_due(now) {
@@ -293,10 +320,17 @@ impl Hub {
     /// When [`Self::turn`] has something to do at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let session = self.session.as_ref().and_then(Session::poll_timeout);
-        [session, self.plan.poll_timeout(), self.audit.due, self.resend_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            session,
+            self.plan.poll_timeout(),
+            self.audit.due,
+            self.resend_at,
+            self.request_at,
+            self.purge_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What the owner has to do.
@@ -344,11 +378,25 @@ impl Hub {
         }
     }
 
-    fn session_event(&mut self, event: SessionEvent) {
-        match event {
-            SessionEvent::PeerWantsResync => {
+    /// Requests may be repeated, or forged by the thousand: of those that come soon after a bulk
+    /// send, one is answered when its time has come.
+    fn peer_wants_all(&mut self, now: Instant) {
+        match self.asked_at.map(|at| at + BULK_GAP) {
+            Some(next) if now < next => {
+                self.resend_at.get_or_insert(next);
+            }
+            _ => {
+                self.asked_at = Some(now);
                 self.log.notice(format_args!("resync requested by other node"));
                 self.bulk();
+            }
+        }
+    }
+
+    fn session_event(&mut self, now: Instant, event: SessionEvent) {
+        match event {
+            SessionEvent::PeerWantsResync => {
+                self.peer_wants_all(now);
             }
             SessionEvent::PeerRestarted => {
                 self.log.notice(format_args!("the other node has started again"));
@@ -482,158 +530,5 @@ impl Hub {
         if failed > 0 {
             self.log.notice(format_args!("{failed} {what} can't be committed"));
         }
-    }
-
-    /// A request of a client.
-    pub fn request(&mut self, now: Instant, asker: Asker, id: u32) {
-        let Some(request) = Request::from_id(id) else {
-            self.base.runtime.local_unknown += 1;
-            self.done(asker);
-            return;
-        };
-        match request {
-            Request::Stop => {
-                self.events.push_back(HubEvent::Stop);
-                self.done(asker);
-            }
-            Request::Statistics(kind) => {
-                self.statistics.push_back((asker, kind));
-                self.steps(Commands::figures, asker);
-            }
-            Request::Dump(side, object, format) => {
-                let hidden = object == Object::Expect && !self.expectations
-                    || side == Side::External && self.inject;
-                if hidden || self.session.is_none() {
-                    self.done(asker);
-                } else if let Some(step) = self.commands.dump(asker, side, object, format) {
-                    self.step(step);
-                }
-            }
-            Request::Commit(scope) => self.commit(now, asker, scope),
-            Request::FlushKernel(scope) => self.flush_kernel(now, asker, scope),
-            Request::Resync(scope) => {
-                if scope != Scope::Expects {
-                    self.log.notice(format_args!("resync with master conntrack table"));
-                }
-                if scope != Scope::Flows && self.expectations {
-                    self.log.notice(format_args!("resync with master expect table"));
-                }
-                self.readers.push((TableUse::Merge, asker));
-                self.plan.demand(now, TableUse::Merge);
-            }
-            Request::Bulk => {
-                if self.session.is_some() {
-                    self.bulk();
-                }
-                self.done(asker);
-            }
-            Request::RequestResync => {
-                self.request_resync();
-                self.done(asker);
-            }
-            Request::FlushCaches(_) | Request::FlushInternal | Request::FlushExternal => {
-                self.flush(asker, request);
-            }
-            Request::DelayedFlush => {
-                let text = b"conntrackd: delayed flush is not available in this version\n";
-                self.answers.push_back(Answer { asker, bytes: text.to_vec(), last: true });
-            }
-        }
-    }
-
-    fn steps(&mut self, command: fn(&mut Commands, Asker) -> Vec<Step>, asker: Asker) {
-        for step in command(&mut self.commands, asker) {
-            self.step(step);
-        }
-    }
-
-    fn commit(&mut self, now: Instant, asker: Asker, scope: Scope) {
-        if self.session.is_none() || self.inject {
-            self.done(asker);
-            return;
-        }
-        if self.commands.is_committing() {
-            self.log.notice(format_args!("commit already in progress, skipping"));
-            self.done(asker);
-            return;
-        }
-        let (flows, expects): (&[CommitPass], &[CommitPass]) =
-            (&[CommitPass::Unrelated, CommitPass::Related], &[CommitPass::Expectations]);
-        let (text, passes) = match scope {
-            Scope::Flows => ("committing conntrack cache", flows.to_vec()),
-            Scope::Expects if self.expectations => {
-                ("committing expectation cache", expects.to_vec())
-            }
-            Scope::Expects => {
-                self.done(asker);
-                return;
-            }
-            Scope::All if self.expectations => {
-                ("committing all external caches", [flows, expects].concat())
-            }
-            Scope::All => ("committing all external caches", flows.to_vec()),
-        };
-        self.log.notice(format_args!("{text}"));
-        for step in self.commands.commit(asker, now, &passes) {
-            self.step(step);
-        }
-    }
-
-    fn flush_kernel(&mut self, now: Instant, asker: Asker, scope: Scope) {
-        if scope != Scope::Flows && self.expectations {
-            self.log.notice(format_args!("flushing kernel expect table"));
-            self.shards.local.flush_kernel_expects();
-        }
-        if scope == Scope::Expects {
-            self.done(asker);
-            return;
-        }
-        self.log.notice(format_args!("flushing kernel conntrack table"));
-        self.base.netlink.flushes += 1;
-        self.readers.push((TableUse::Flush, asker));
-        self.plan.demand(now, TableUse::Flush);
-    }
-
-    fn flush(&mut self, asker: Asker, request: Request) {
-        let (text, caches) = match request {
-            Request::FlushInternal => (
-                "flushing internal cache",
-                Caches { internal: true, external: false, expectations: false },
-            ),
-            Request::FlushExternal => (
-                "flushing external cache",
-                Caches { internal: false, external: true, expectations: false },
-            ),
-            _ => (
-                "flushing caches",
-                Caches { internal: true, external: true, expectations: self.expectations },
-            ),
-        };
-        if caches.external && self.commands.is_committing() {
-            self.log.error(format_args!("ignoring flush command, commit still in progress"));
-            self.done(asker);
-            return;
-        }
-        self.log.notice(format_args!("{text}"));
-        for step in self.commands.flush(asker, caches) {
-            self.step(step);
-        }
-    }
-
-    fn figures(&mut self, asker: Asker, reports: &[ShardReport]) {
-        let Some((_, kind)) = self.statistics.pop_front() else { return };
-        let mut snapshot = self.base.clone();
-        if let Some(sync) = &mut snapshot.sync {
-            self.links.figures(sync);
-        }
-        if let Some(session) = &self.session {
-            report::add_session(session, self.bulks, &mut snapshot);
-        }
-        for (k, report) in reports.iter().enumerate() {
-            report.add_to(&mut snapshot, self.shards.high_water(k));
-        }
-        let mut bytes = Vec::new();
-        self.console.statistics(kind, &snapshot, &mut bytes);
-        self.answers.push_back(Answer { asker, bytes, last: true });
     }
 }

@@ -1,0 +1,193 @@
+//! What clients ask of the hub.
+
+use std::time::Instant;
+
+use super::{Answer, Hub, HubEvent};
+use crate::command::{Object, Request, Scope, Side};
+use crate::commands::{Commands, Step};
+use crate::order::{Asker, Caches, CommitPass, TableUse};
+use crate::report::{self, ShardReport};
+
+/// Who asks for what the hub does by itself: no client has this number for long.
+const NOBODY: Asker = Asker(u32::MAX);
+
+impl Hub {
+    /// A request of a client.
+    pub fn request(&mut self, now: Instant, asker: Asker, id: u32) {
+        let Some(request) = Request::from_id(id) else {
+            self.base.runtime.local_unknown += 1;
+            self.done(asker);
+            return;
+        };
+        match request {
+            Request::Stop => {
+                self.events.push_back(HubEvent::Stop);
+                self.done(asker);
+            }
+            Request::Statistics(kind) => {
+                self.statistics.push_back((asker, kind));
+                self.steps(Commands::figures, asker);
+            }
+            Request::Dump(side, object, format) => {
+                let hidden = object == Object::Expect && !self.expectations
+                    || side == Side::External && self.inject;
+                if hidden || self.session.is_none() {
+                    self.done(asker);
+                } else if let Some(step) = self.commands.dump(asker, side, object, format) {
+                    self.step(step);
+                }
+            }
+            Request::Commit(scope) => self.commit(now, asker, scope),
+            Request::FlushKernel(scope) => self.flush_kernel(now, asker, scope),
+            Request::Resync(scope) => {
+                if scope != Scope::Expects {
+                    self.log.notice(format_args!("resync with master conntrack table"));
+                }
+                if scope != Scope::Flows && self.expectations {
+                    self.log.notice(format_args!("resync with master expect table"));
+                }
+                self.readers.push((TableUse::Merge, asker));
+                self.plan.demand(now, TableUse::Merge);
+            }
+            Request::Bulk => {
+                if self.session.is_some() {
+                    self.bulk();
+                }
+                self.done(asker);
+            }
+            Request::RequestResync => {
+                self.request_resync();
+                self.done(asker);
+            }
+            Request::FlushCaches(_) | Request::FlushInternal | Request::FlushExternal => {
+                self.flush(asker, request);
+            }
+            Request::DelayedFlush => {
+                self.schedule_purge(now);
+                self.done(asker);
+            }
+        }
+    }
+
+    fn steps(&mut self, command: fn(&mut Commands, Asker) -> Vec<Step>, asker: Asker) {
+        for step in command(&mut self.commands, asker) {
+            self.step(step);
+        }
+    }
+
+    fn commit(&mut self, now: Instant, asker: Asker, scope: Scope) {
+        if self.session.is_none() || self.inject {
+            self.done(asker);
+            return;
+        }
+        if self.commands.is_committing() {
+            self.log.notice(format_args!("commit already in progress, skipping"));
+            self.done(asker);
+            return;
+        }
+        let (flows, expects): (&[CommitPass], &[CommitPass]) =
+            (&[CommitPass::Unrelated, CommitPass::Related], &[CommitPass::Expectations]);
+        let (text, passes) = match scope {
+            Scope::Flows => ("committing conntrack cache", flows.to_vec()),
+            Scope::Expects if self.expectations => {
+                ("committing expectation cache", expects.to_vec())
+            }
+            Scope::Expects => {
+                self.done(asker);
+                return;
+            }
+            Scope::All if self.expectations => {
+                ("committing all external caches", [flows, expects].concat())
+            }
+            Scope::All => ("committing all external caches", flows.to_vec()),
+        };
+        self.purge_at = None;
+        self.log.notice(format_args!("{text}"));
+        for step in self.commands.commit(asker, now, &passes) {
+            self.step(step);
+        }
+    }
+
+    /// A second request does not put off the first.
+    fn schedule_purge(&mut self, now: Instant) {
+        if self.purge_at.is_none() {
+            let secs = self.purge_delay.as_secs();
+            self.log.notice(format_args!("flushing conntrack table in {secs} secs"));
+            self.purge_at = Some(now + self.purge_delay);
+        }
+    }
+
+    /// The flush that was scheduled: the flows are another node's by now. That one is told
+    /// nothing, so the cache is emptied first.
+    pub(super) fn purge(&mut self, now: Instant) {
+        self.purge_at = None;
+        self.log.notice(format_args!("flushing kernel conntrack table (scheduled)"));
+        self.base.netlink.flushes += 1;
+        let caches = Caches { internal: true, external: false, expectations: false };
+        for step in self.commands.flush(NOBODY, caches) {
+            self.step(step);
+        }
+        self.plan.demand(now, TableUse::Flush);
+    }
+
+    fn flush_kernel(&mut self, now: Instant, asker: Asker, scope: Scope) {
+        if scope != Scope::Flows && self.expectations {
+            self.log.notice(format_args!("flushing kernel expect table"));
+            self.shards.local.flush_kernel_expects();
+        }
+        if scope == Scope::Expects {
+            self.done(asker);
+            return;
+        }
+        self.log.notice(format_args!("flushing kernel conntrack table"));
+        self.base.netlink.flushes += 1;
+        self.readers.push((TableUse::Flush, asker));
+        self.plan.demand(now, TableUse::Flush);
+    }
+
+    fn flush(&mut self, asker: Asker, request: Request) {
+        let (text, caches) = match request {
+            Request::FlushInternal => (
+                "flushing internal cache",
+                Caches { internal: true, external: false, expectations: false },
+            ),
+            Request::FlushExternal => (
+                "flushing external cache",
+                Caches { internal: false, external: true, expectations: false },
+            ),
+            _ => (
+                "flushing caches",
+                Caches { internal: true, external: true, expectations: self.expectations },
+            ),
+        };
+        if caches.external && self.commands.is_committing() {
+            self.log.error(format_args!("ignoring flush command, commit still in progress"));
+            self.done(asker);
+            return;
+        }
+        if caches.internal {
+            self.purge_at = None;
+        }
+        self.log.notice(format_args!("{text}"));
+        for step in self.commands.flush(asker, caches) {
+            self.step(step);
+        }
+    }
+
+    pub(super) fn figures(&mut self, asker: Asker, reports: &[ShardReport]) {
+        let Some((_, kind)) = self.statistics.pop_front() else { return };
+        let mut snapshot = self.base.clone();
+        if let Some(sync) = &mut snapshot.sync {
+            self.links.figures(sync);
+        }
+        if let Some(session) = &self.session {
+            report::add_session(session, self.bulks, &mut snapshot);
+        }
+        for (k, report) in reports.iter().enumerate() {
+            report.add_to(&mut snapshot, self.shards.high_water(k));
+        }
+        let mut bytes = Vec::new();
+        self.console.statistics(kind, &snapshot, &mut bytes);
+        self.answers.push_back(Answer { asker, bytes, last: true });
+    }
+}
