@@ -199,3 +199,14 @@ proptest! {
         prop_assert!(reading.settings.is_some() || !reading.diagnostics.is_empty());
     }
 }
+
+#[test]
+fn the_example_starts_as_it_is() {
+    let reading = read(include_str!("../dist/conntrackd.conf"));
+    assert!(reading.diagnostics.is_empty(), "{:?}", reading.diagnostics);
+    let config = convert(&reading.settings.unwrap(), &Machine).unwrap();
+    let sync = config.sync.unwrap();
+    assert!(matches!(sync.mode, SyncMode::Ftfw { .. }));
+    assert_eq!(sync.expectations, Expectations::All);
+    assert!(matches!(sync.links[0].kind, LinkKind::Udp { port: 3780, .. }));
+}
