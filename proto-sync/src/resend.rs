@@ -294,6 +294,11 @@ impl ResendQueue {
         Evicted { objects: within(self.objects), requests: within(self.requests) }
     }
 
+    /// Whether objects were evicted and not accounted for, all of them under numbers before `seq`.
+    pub(crate) fn evicted_before(&self, seq: u32) -> bool {
+        self.objects.is_some_and(|(_, hi)| before(hi, seq))
+    }
+
     /// What was evicted and not accounted for.
     pub(crate) const fn evicted(&self) -> Evicted {
         Evicted { objects: self.objects.is_some(), requests: self.requests.is_some() }

@@ -249,6 +249,23 @@ fn what_is_acknowledged_around_is_sent_again_after_a_while() {
 }
 
 #[test]
+fn what_was_evicted_and_is_acknowledged_around_is_a_hole() {
+    let now = Instant::now();
+    let mut session = session(Mode::Ftfw { ack_window: 9, resend_queue: 2 }, 0, 0, now);
+    let mut owner = Owner::with(5);
+    // Two at a time, unless nothing is acknowledged for a while: 100 to 102 are evicted.
+    for n in 0..4 {
+        drain(&mut session, now + Duration::from_millis(200 * n), &mut owner);
+    }
+    assert_eq!(owner.evicted, [0, 1, 2]);
+    // The first two were lost before the peer knew our numbers.
+    session.handle_datagram(now, &control(flag::ACK | flag::HELLO_BACK, 1, 102, 104), &mut owner);
+    assert_eq!(session.poll_event(), Some(SessionEvent::Hole));
+    session.handle_datagram(now, &control(flag::ACK, 2, 102, 104), &mut owner);
+    assert_eq!(session.poll_event(), None);
+}
+
+#[test]
 fn a_late_copy_of_a_hello_changes_nothing() {
     let now = Instant::now();
     let mut session = session(FTFW, 0, 0, now);

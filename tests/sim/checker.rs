@@ -331,8 +331,18 @@ fn takeover(world: &mut World) {
     }
     let masked = |mut views: Views| -> Views {
         views.retain(|key, _| !over.contains(key));
-        for view in views.values_mut() {
+        for (key, view) in &mut views {
             view.status.0 &= RESTORED;
+            if expected.get(key).is_some_and(|told| told.protoinfo.is_none()) {
+                // An entry that is updated keeps the state that nobody told; a new one has none.
+                view.protoinfo = None;
+            }
+            if before.contains_key(key) {
+                // An entry that is updated keeps its master, as no update changes that; it is not
+                // worth a replacement, which fails where the new master is missing.
+                view.master = None;
+                view.status = view.status.without(Status::EXPECTED);
+            }
         }
         views
     };

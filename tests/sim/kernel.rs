@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use engine::kernel::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 use proto_ctnl::consts::{flag, msg};
-use proto_ctnl::{Flow, FlowRef, Message, Messages, Present, ProtoInfo, Status, Tuple};
+use proto_ctnl::{Flow, FlowRef, Message, Messages, Present, ProtoInfo, Sctp, Status, Tcp, Tuple};
 
 use crate::wire;
 
@@ -238,6 +238,14 @@ impl Kernel {
         flow.status = flow.status.with(Status::CONFIRMED);
         if has(Present::SEQADJ) {
             flow.status = flow.status.with(Status::SEQ_ADJUST);
+        }
+        if !has(Present::PROTOINFO) && matches!(flow.orig.proto, 6 | 132) {
+            // A tracker always has a state, be it none.
+            flow.protoinfo = match flow.orig.proto {
+                6 => ProtoInfo::Tcp(Tcp::default()),
+                _ => ProtoInfo::Sctp(Sctp::default()),
+            };
+            flow.present.insert(Present::PROTOINFO);
         }
         plain_tcp(&mut flow.protoinfo);
         self.make(now, &flow, port);

@@ -282,6 +282,11 @@ impl Ftfw {
                     }
                 });
                 self.resend.confirm(from, to);
+                if before(from, c.next_seq) {
+                    // A peer that begins behind what was evicted will never ask for it.
+                    let objects = self.resend.evicted_before(from);
+                    self.repair(c, Evicted { objects, requests: false });
+                }
                 if freed > 0 {
                     self.flight.forgiven = self.flight.forgiven.saturating_sub(freed);
                     self.flight.progress_at = now;
