@@ -110,15 +110,17 @@ impl KernelSide {
             return;
         }
         let Some(purpose) = self.dump.as_ref().map(|run| run.purpose) else { return };
-        let outcome = self.absorb(now, caches, flow, purpose.tell(), true);
+        // What a commit made is the peer's: it is told like everything that others may have.
+        let committed = purpose == DumpPurpose::Committed
+            && caches.external.find(&flow.orig(), flow.key_zone()).is_some();
+        let tell = if committed { Tell::Changes } else { purpose.tell() };
+        let outcome = self.absorb(now, caches, flow, tell, true);
         let Some(run) = &mut self.dump else { return };
         run.report.seen += u64::from(outcome != Absorbed::Filtered);
         match outcome {
             Absorbed::Created(index) => {
                 run.report.created += 1;
-                if purpose == DumpPurpose::Committed
-                    && caches.external.find(&flow.orig(), flow.key_zone()).is_some()
-                {
+                if committed {
                     // Events were on when it was made.
                     caches.internal.mark_seen(index);
                 } else if run.fresh.len() < FRESH_MAX {

@@ -52,6 +52,19 @@ fn of_a_flow_whose_end_was_missed_nothing_stays_with_the_next_one_of_its_tuple()
 }
 
 #[test]
+fn after_a_commit_the_peer_is_told_what_is_not_its_own() {
+    let mut b = bench();
+    b.caches.external.replace(&tcp(1), 0).unwrap();
+    b.table = vec![kernel_tcp(1), kernel_tcp(2)];
+    assert!(b.side.begin_dump(DumpPurpose::Committed, &mut b.caches));
+    b.dump();
+    b.side.dump_finished(b.now, &mut b.caches, true);
+    assert_eq!(b.caches.internal.alive_len(), 2);
+    assert_eq!(b.caches.internal.silent_len(), 1, "events were on when the commit made its own");
+    assert_eq!(b.changes(), [(Change::New, 2)]);
+}
+
+#[test]
 fn after_an_overrun_only_differences_are_told() {
     let mut b = bench();
     b.table = (1..=3).map(kernel_tcp).collect();
