@@ -306,6 +306,8 @@ pub struct EngineFigures {
     pub silent_flows: u64,
     /// CPU time of threads that are not shards, in nanoseconds.
     pub other_cpu_ns: u64,
+    /// Control clients dropped because they did not read, or said nothing, and others waited.
+    pub clients_dropped: u64,
     /// Log lines dropped because the writer was behind.
     pub log_dropped: u64,
     /// One per shard.

@@ -38,6 +38,9 @@ fn clients_that_do_not_read_hold_up_nobody() {
         wait_until(LIMIT, "another client is answered", answered);
         assert!(begin.elapsed() < Duration::from_secs(5), "after {:?}", begin.elapsed());
     }
+    let figures = pair.a.client(&["-s", "engine"]);
+    let dropped = figures.lines().find_map(|line| line.strip_prefix("clients dropped: "));
+    assert!(dropped.is_some_and(|count| count != "0"), "{figures}");
     drop(stuck);
     assert_eq!(pair.a.client(&["-i"]).lines().count(), 50_000);
 }

@@ -58,12 +58,14 @@ pub(super) struct Clients {
     clients: Vec<Client>,
     next: u32,
     sending: usize,
+    /// Clients that were dropped and not reported yet.
+    dropped: Vec<Asker>,
 }
 
 impl Clients {
     /// None yet.
     pub(super) const fn new() -> Self {
-        Self { group: None, clients: Vec::new(), next: 0, sending: 0 }
+        Self { group: None, clients: Vec::new(), next: 0, sending: 0, dropped: Vec::new() }
     }
 
     /// Makes the buffers for requests.
@@ -146,7 +148,13 @@ impl Clients {
             ring.cancel(Token::ClientSent(asker.0).raw())?;
         }
         self.remove(at);
+        self.dropped.push(asker);
         Ok(())
+    }
+
+    /// A client that was dropped for another one.
+    pub(super) fn poll_dropped(&mut self) -> Option<Asker> {
+        self.dropped.pop()
     }
 
     /// Something for a client to read; `last` closes the connection behind it.

@@ -119,6 +119,10 @@ impl HubThread {
             self.clients.answer(answer.asker, answer.bytes, answer.last);
         }
         self.clients.send(now, &mut self.ring)?;
+        while let Some(asker) = self.clients.poll_dropped() {
+            self.hub.base.engine.clients_dropped += 1;
+            self.hub.gone(asker);
+        }
         ShardIo::turn_ended(moment, &mut self.hub.shards.local);
         if found.more || sent || self.dump.is_running() {
             load = Load::Busy;
