@@ -1,7 +1,7 @@
 //! Requests to the kernel.
 
-use io::RequestSocket;
-use proto_ctnl::{Content, Encoder, Full, Messages, consts::flag};
+use io::{IoError, RequestSocket};
+use proto_ctnl::{Content, Encoder, Full, Message, Messages, consts::flag};
 
 use crate::args::{Command, Table};
 use crate::failure::{Failure, errno_text};
@@ -85,24 +85,13 @@ impl Kernel {
         mut take: impl FnMut(u32, Result<Content<'_>, Errno>) -> bool,
     ) -> Result<(), Errno> {
         self.seq = self.seq.wrapping_add(count);
-        self.socket.send(requests).map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
-        loop {
-            let received = self.socket.receive(&mut self.answers);
-            let received = received.map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
-            if received.truncated {
-                return Err(Errno(ENOSPC));
-            }
-            for message in Messages::new(&self.answers[..received.bytes]) {
-                let message = message.map_err(|_| Errno(EBADMSG))?;
-                let content = match message.content().map_err(|_| Errno(EBADMSG))? {
-                    Content::Error(error) => Err(Errno(error.errno)),
-                    content => Ok(content),
-                };
-                if take(message.seq, content) {
-                    return Ok(());
-                }
-            }
-        }
+        self.exchange(requests, |message| {
+            let content = match message.content().map_err(|_| Errno(EBADMSG))? {
+                Content::Error(error) => Err(Errno(error.errno)),
+                content => Ok(content),
+            };
+            Ok(take(message.seq, content))
+        })
     }
 
     /// Sends what `encode` writes and hands each answer to `take`, until the kernel has said all.
@@ -114,30 +103,42 @@ impl Kernel {
     ) -> Result<(), Errno> {
         let mut request = [0; REQUEST_BYTES];
         let mut encoder = Encoder::new(&mut request);
-        self.seq += 1;
-        encode(&mut encoder, self.seq).map_err(|Full| Errno(ENOSPC))?;
-        self.socket.send(encoder.bytes()).map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
+        self.seq = self.seq.wrapping_add(1);
+        let seq = self.seq;
+        encode(&mut encoder, seq).map_err(|Full| Errno(ENOSPC))?;
+        self.exchange(encoder.bytes(), |message| {
+            if message.seq != seq {
+                return Ok(false);
+            }
+            if message.flags & flag::DUMP_INTR != 0 {
+                return Err(Errno(EINTR));
+            }
+            match message.content().map_err(|_| Errno(EBADMSG))? {
+                Content::Done { errno: 0 } | Content::Ack { .. } => return Ok(true),
+                Content::Done { errno } => return Err(Errno(errno)),
+                Content::Error(error) => return Err(Errno(error.errno)),
+                content => take(content)?,
+            }
+            Ok(answers == Answers::One)
+        })
+    }
+
+    /// Sends requests and hands each message of the answer to `take` until that says that it was
+    /// the last.
+    fn exchange(
+        &mut self,
+        requests: &[u8],
+        mut take: impl FnMut(&Message<'_>) -> Result<bool, Errno>,
+    ) -> Result<(), Errno> {
+        let errno = |error: IoError| Errno(error.errno().unwrap_or(EINVAL));
+        self.socket.send(requests).map_err(errno)?;
         loop {
-            let received = self.socket.receive(&mut self.answers);
-            let received = received.map_err(|e| Errno(e.errno().unwrap_or(EINVAL)))?;
+            let received = self.socket.receive(&mut self.answers).map_err(errno)?;
             if received.truncated {
                 return Err(Errno(ENOSPC));
             }
             for message in Messages::new(&self.answers[..received.bytes]) {
-                let message = message.map_err(|_| Errno(EBADMSG))?;
-                if message.seq != self.seq {
-                    continue;
-                }
-                if message.flags & flag::DUMP_INTR != 0 {
-                    return Err(Errno(EINTR));
-                }
-                match message.content().map_err(|_| Errno(EBADMSG))? {
-                    Content::Done { errno: 0 } | Content::Ack { .. } => return Ok(()),
-                    Content::Done { errno } => return Err(Errno(errno)),
-                    Content::Error(error) => return Err(Errno(error.errno)),
-                    content => take(content)?,
-                }
-                if answers == Answers::One {
+                if take(&message.map_err(|_| Errno(EBADMSG))?)? {
                     return Ok(());
                 }
             }
