@@ -469,10 +469,10 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         }
     }
 
-    /// Begins to send everything, from the start if it was under way.
+    /// Begins to send everything, once more if it was under way. It goes on where it is and comes
+    /// round to the rest: asked for again and again, it would never get to the end from the start.
     pub(crate) fn begin_bulk(&mut self) {
         self.bulk.copy_from(&self.occupied);
-        self.bulk_from = 0;
     }
 
     pub(crate) const fn bulk_left(&self) -> u32 {
@@ -483,7 +483,8 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
     pub(crate) fn bulk_step(&mut self, budget: u32) -> BulkStep {
         let mut queued = 0;
         while queued < budget {
-            let Some(index) = self.bulk.next(self.bulk_from) else { break };
+            let next = self.bulk.next(self.bulk_from).or_else(|| self.bulk.next(0));
+            let Some(index) = next else { break };
             self.bulk_from = index + 1;
             self.bulk.unset(index);
             let head = self.slab.at(index).head();

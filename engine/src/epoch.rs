@@ -194,7 +194,7 @@ impl Cache {
     }
 
     /// Begins to send every flow that is alive now, and the ends that [`Cache::evicted`] gave up;
-    /// from the start if that was under way. Flows that are sent meanwhile for another reason are
+    /// once more if that was under way. Flows that are sent meanwhile for another reason are
     /// left out.
     pub fn begin_bulk(&mut self) {
         self.table.begin_bulk();

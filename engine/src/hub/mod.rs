@@ -19,7 +19,7 @@ use crate::config::Intake;
 use crate::console::Console;
 use crate::kernel::AuditMethod;
 use crate::link::LinkSet;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::mesh::Content;
 use crate::order::{Asker, Order, Outcome, TableUse};
 use crate::report;
@@ -378,16 +378,16 @@ impl Hub {
         }
     }
 
-    /// Requests may be repeated, or forged by the thousand: of those that come soon after a bulk
-    /// send, one is answered when its time has come.
-    fn peer_wants_all(&mut self, now: Instant) {
+    /// The peer needs everything, as `why` says. It may say so again and again, or somebody else by
+    /// the thousand: of what comes soon after a bulk send, one is answered when its time has come.
+    fn peer_wants_all(&mut self, now: Instant, level: Level, why: &str) {
         match self.asked_at.map(|at| at + BULK_GAP) {
             Some(next) if now < next => {
                 self.resend_at.get_or_insert(next);
             }
             _ => {
                 self.asked_at = Some(now);
-                self.log.notice(format_args!("resync requested by other node"));
+                self.log.log(level, format_args!("{why}"));
                 self.bulk();
             }
         }
@@ -396,16 +396,14 @@ impl Hub {
     fn session_event(&mut self, now: Instant, event: SessionEvent) {
         match event {
             SessionEvent::PeerWantsResync => {
-                self.peer_wants_all(now);
+                self.peer_wants_all(now, Level::Notice, "resync requested by other node");
             }
             SessionEvent::PeerRestarted => {
                 self.log.notice(format_args!("the other node has started again"));
             }
             SessionEvent::Hole => {
-                self.log.warning(format_args!(
-                    "messages were lost that can not be sent again, sending all flows"
-                ));
-                self.bulk();
+                let why = "messages were lost that can not be sent again, sending all flows";
+                self.peer_wants_all(now, Level::Warning, why);
             }
         }
     }

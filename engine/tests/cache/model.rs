@@ -39,6 +39,8 @@ struct Model {
     /// Dead, and given up until the next bulk send.
     parked: VecDeque<Key>,
     bulk: BTreeMap<FlowIndex, Key>,
+    /// Where the bulk send goes on.
+    bulk_from: FlowIndex,
     tombstones: BTreeSet<Key>,
     epoch: bool,
     pos: u32,
@@ -129,6 +131,7 @@ impl Model {
             partial: BTreeSet::new(),
             parked: VecDeque::new(),
             bulk: BTreeMap::new(),
+            bulk_from: FlowIndex::FIRST,
             tombstones: BTreeSet::new(),
             epoch: false,
             pos: 0,
@@ -397,7 +400,8 @@ impl Both {
             }
             Op::Clear => {
                 self.cache.clear();
-                self.model = Model { pos: self.model.pos, ..Model::new(self.model.role) };
+                let Model { pos, bulk_from, role, .. } = self.model;
+                self.model = Model { pos, bulk_from, ..Model::new(role) };
             }
         }
     }
@@ -469,7 +473,11 @@ impl Both {
         let step = self.cache.bulk_step(budget);
         let mut queued = 0;
         while queued < budget {
-            let Some((_, key)) = self.model.bulk.pop_first() else { break };
+            let bulk = &self.model.bulk;
+            let next = bulk.range(self.model.bulk_from..).next().or_else(|| bulk.first_key_value());
+            let Some((&place, &key)) = next else { break };
+            self.model.bulk.remove(&place);
+            self.model.bulk_from = place.next();
             let told = !self.model.is_alive(&key) && !self.model.parked.contains(&key);
             if !told && !self.model.queue.contains(&key) {
                 self.model.mark(&key);

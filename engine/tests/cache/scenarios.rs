@@ -267,6 +267,26 @@ fn a_full_cache_refuses_new_flows_only() {
     cache.verify();
 }
 
+/// A peer that asks for everything before the last answer was complete gets it all nevertheless.
+#[test]
+fn a_bulk_send_that_is_asked_for_all_the_time_leaves_nobody_out() {
+    let mut cache = cache(Role::Internal, 100);
+    for n in 0..50 {
+        cache.merge(&kernel_flow(n, false), 0).unwrap();
+    }
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        cache.begin_bulk();
+        assert_eq!(cache.bulk_step(10).queued, 10);
+        while let Some((index, ..)) = send(&mut cache, false) {
+            sent.push(index);
+        }
+    }
+    sent.sort();
+    sent.dedup();
+    assert_eq!(sent.len(), 50);
+}
+
 #[test]
 fn a_bulk_send_leaves_room_for_changes() {
     let mut cache = cache(Role::Internal, 100);
