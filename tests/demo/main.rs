@@ -3,9 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-mod stage;
-mod traffic;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -13,11 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shardtrack_tests::cond::{wait_for, wait_until};
-use shardtrack_tests::peer::{Make, Node};
+use shardtrack_tests::peer::{Link, Make, Mode, Node, Setup};
 use shardtrack_tests::privilege;
-
-use stage::{SERVER, Stage};
-use traffic::{Fate, background, echo, talk};
+use shardtrack_tests::stage::{self, SERVER, Stage};
+use shardtrack_tests::traffic::{Fate, background, echo, talk};
 
 /// Connections whose survival is counted.
 const CONNECTIONS: usize = 200;
@@ -83,7 +79,8 @@ fn main() -> ExitCode {
 fn scene(make: Make, replicate: bool) -> Outcome {
     let begin = Instant::now();
     let say = |text: &str| println!("{:7.2} s  {text}", begin.elapsed().as_secs_f64());
-    let mut stage = Stage::new(make);
+    let mut stage = Stage::new(Setup::new(make, Mode::Ftfw, Link::Udp));
+    stage::activate(&stage.fw1);
     if replicate {
         stage.fw1.start();
         stage.fw2.start();

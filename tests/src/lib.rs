@@ -22,4 +22,6 @@ pub mod random;
 pub mod relay;
 pub mod request;
 pub mod snapshot;
+pub mod stage;
 pub mod table;
+pub mod traffic;

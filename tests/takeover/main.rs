@@ -1,5 +1,8 @@
-//! The demonstration, as a test: with replication every connection survives the loss of a firewall,
-//! without it none does.
+//! Connections that survive the loss of a firewall: the demonstration as a test (without
+//! replication none does), and keepalived at work.
+
+#[cfg(test)]
+mod keepalived;
 
 #[cfg(test)]
 mod tests {

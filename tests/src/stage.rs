@@ -9,33 +9,33 @@
 //! ```
 //!
 //! The bridges are inside the client and the server. Whichever firewall is active owns 10.1.0.1
-//! and 10.2.0.1 and a virtual hardware address on either side, as with VRRP.
+//! and 10.2.0.1, and a virtual hardware address on either side unless keepalived is at work.
 
-use shardtrack_tests::netns::Netns;
-use shardtrack_tests::peer::{BASE_RULES, Link, Make, Mode, Node, SYNC_DEVICE, Setup};
+use crate::netns::Netns;
+use crate::peer::{BASE_RULES, Node, SYNC_DEVICE, Setup};
 
 /// Address of the server.
-pub(crate) const SERVER: &str = "10.2.0.10";
+pub const SERVER: &str = "10.2.0.10";
 /// Virtual hardware addresses of the active firewall, inside and outside.
 const VIRTUAL_MAC: [(&str, &str, &str); 2] =
     [("in0", "10.1.0.1/24", "02:00:5e:00:01:01"), ("out0", "10.2.0.1/24", "02:00:5e:00:01:02")];
 
 /// All four namespaces.
-pub(crate) struct Stage {
+#[derive(Debug)]
+pub struct Stage {
     /// Opens the connections.
-    pub(crate) client: Netns,
+    pub client: Netns,
     /// Answers them.
-    pub(crate) server: Netns,
+    pub server: Netns,
     /// Active at first.
-    pub(crate) fw1: Node,
+    pub fw1: Node,
     /// Takes over.
-    pub(crate) fw2: Node,
+    pub fw2: Node,
 }
 
 impl Stage {
-    /// Builds everything; no daemon runs yet and fw1 is active.
-    pub(crate) fn new(make: Make) -> Self {
-        let setup = Setup::new(make, Mode::Ftfw, Link::Udp);
+    /// Builds everything; no daemon runs yet and no firewall is active.
+    pub fn new(setup: Setup) -> Self {
         let stage = Self {
             client: Netns::new("client"),
             server: Netns::new("server"),
@@ -68,13 +68,12 @@ impl Stage {
         stage.client.ip("route add default via 10.1.0.1");
         // Nobody listens there, and nobody shall say so.
         stage.server.nft("table ip quiet {\nchain in {\ntype filter hook input priority 0\nudp dport 10000-65535 drop\n}\n}\n");
-        activate(&stage.fw1);
         stage
     }
 }
 
 /// Takes fw1 off all its segments and kills its daemon, as losing power does.
-pub(crate) fn cut_off(client: &Netns, server: &Netns, fw1: &mut Node, fw2: &Node) {
+pub fn cut_off(client: &Netns, server: &Netns, fw1: &mut Node, fw2: &Node) {
     for end in [client, server] {
         end.ip("link set port1 down");
     }
@@ -84,7 +83,7 @@ pub(crate) fn cut_off(client: &Netns, server: &Netns, fw1: &mut Node, fw2: &Node
 
 /// Gives a firewall the virtual addresses. Setting the hardware address makes the kernel announce
 /// it, so the bridges learn the new port at once.
-pub(crate) fn activate(node: &Node) {
+pub fn activate(node: &Node) {
     for (device, address, mac) in VIRTUAL_MAC {
         node.ns.ip(&format!("addr add {address} dev {device}"));
         node.ns.ip(&format!("link set {device} address {mac}"));

@@ -1,4 +1,4 @@
-//! Traffic of the demo: connections that send a number and want it back, and a background of
+//! Traffic through a failover: connections that send a number and want it back, and a background of
 //! flows that come and go.
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -26,19 +26,19 @@ struct Talk {
 
 /// What became of one connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fate {
+pub struct Fate {
     /// Answers it got.
-    pub(crate) answers: u64,
+    pub answers: u64,
     /// When the last one came.
-    pub(crate) last_answer: Instant,
+    pub last_answer: Instant,
     /// Longest time between two answers.
-    pub(crate) longest: Duration,
+    pub longest: Duration,
     /// It was reset, closed or answered wrongly.
-    pub(crate) broken: bool,
+    pub broken: bool,
 }
 
 /// Echoes whatever comes, on any number of connections, until told to stop.
-pub(crate) fn echo(listener: TcpListener, stop: &AtomicBool) {
+pub fn echo(listener: TcpListener, stop: &AtomicBool) {
     listener.set_nonblocking(true).expect("a fresh socket");
     let mut streams: Vec<TcpStream> = Vec::new();
     let mut buffer = [0u8; 4096];
@@ -59,7 +59,7 @@ pub(crate) fn echo(listener: TcpListener, stop: &AtomicBool) {
 
 /// Opens `count` connections and talks on them until told to stop. `report` gets their fates now
 /// and then.
-pub(crate) fn talk(
+pub fn talk(
     server: SocketAddr,
     count: usize,
     stop: &AtomicBool,
@@ -139,12 +139,12 @@ impl Talk {
 }
 
 /// Makes `flows` UDP flows at once and then some more all the time, until told to stop.
-pub(crate) fn background(server: SocketAddr, flows: u16, stop: &AtomicBool) {
+pub fn background(server: SocketAddr, flows: u16, stop: &AtomicBool) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a port of the own namespace");
     let mut target = server;
     for port in 0..flows {
         target.set_port(10_000 + port);
-        // The way may be cut: that is the point of the demo.
+        // The way may be cut: that is the point.
         let _ = socket.send_to(b"background", target);
     }
     let mut port = 0u16;
