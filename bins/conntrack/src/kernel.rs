@@ -1,26 +1,27 @@
 //! Requests to the kernel.
 
 use io::{IoError, RequestSocket};
-use proto_ctnl::{Content, Encoder, Full, Message, Messages, consts::flag};
+use proto_ctnl::{Content, Encoder, Full, Message, consts::flag};
 
+use crate::ahead;
 use crate::args::{Command, Table};
-use crate::failure::{Failure, errno_text};
+use crate::failure::{Failure, errno_text, say};
 
-/// Octets for the answers of one receive call. The kernel fills as much as it is offered.
-const ANSWER_BYTES: usize = 64 << 10;
 /// Octets for a request: the largest is a flow with everything, well below one page.
 const REQUEST_BYTES: usize = 4096;
 /// Octets of answers that may wait in the socket.
 const SOCKET_BYTES: u32 = 2 << 20;
 
+/// What `NLM_F_DUMP_INTR` means. What was read is shown, or worked on, all the same.
+const INTERRUPTED: &[u8] =
+    b"the table changed while it was read: entries may be missing or have come twice";
+
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
-const EINTR: i32 = 4;
 const ENOMEM: i32 = 12;
 const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
-const EBADMSG: i32 = 74;
 const EAFNOSUPPORT: i32 = 97;
 const ETIME: i32 = 62;
 const ENOTSUPP: i32 = 524;
@@ -49,6 +50,11 @@ pub(crate) enum Answers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
 
+/// What the system said.
+pub(crate) fn errno_of(error: IoError) -> Errno {
+    Errno(error.errno().unwrap_or(EINVAL))
+}
+
 impl Kernel {
     /// Opens the socket.
     pub(crate) fn open(command: Command, table: Table) -> Result<Self, Failure> {
@@ -58,7 +64,7 @@ impl Kernel {
             failure.text.splice(0..0, reason.into_bytes());
             failure
         })?;
-        Ok(Self { socket, command, table, seq: 0, answers: vec![0; ANSWER_BYTES] })
+        Ok(Self { socket, command, table, seq: 0, answers: vec![0; ahead::BYTES] })
     }
 
     /// From now on asks for another command.
@@ -85,13 +91,19 @@ impl Kernel {
         mut take: impl FnMut(u32, Result<Content<'_>, Errno>) -> bool,
     ) -> Result<(), Errno> {
         self.seq = self.seq.wrapping_add(count);
-        self.exchange(requests, |message| {
-            let content = match message.content().map_err(|_| Errno(EBADMSG))? {
-                Content::Error(error) => Err(Errno(error.errno)),
-                content => Ok(content),
-            };
-            Ok(take(message.seq, content))
-        })
+        self.socket.send(requests).map_err(errno_of)?;
+        loop {
+            let ended = ahead::one(&self.socket, &mut self.answers, &mut |message| {
+                let content = match message.content().map_err(|_| MEANINGLESS)? {
+                    Content::Error(error) => Err(Errno(error.errno)),
+                    content => Ok(content),
+                };
+                Ok(take(message.seq, content))
+            })?;
+            if ended {
+                return Ok(());
+            }
+        }
     }
 
     /// Sends what `encode` writes and hands each answer to `take`, until the kernel has said all.
@@ -106,48 +118,48 @@ impl Kernel {
         self.seq = self.seq.wrapping_add(1);
         let seq = self.seq;
         encode(&mut encoder, seq).map_err(|Full| Errno(ENOSPC))?;
-        self.exchange(encoder.bytes(), |message| {
-            if message.seq != seq {
-                return Ok(false);
-            }
-            if message.flags & flag::DUMP_INTR != 0 {
-                return Err(Errno(EINTR));
-            }
-            match message.content().map_err(|_| Errno(EBADMSG))? {
-                Content::Done { errno: 0 } | Content::Ack { .. } => return Ok(true),
-                Content::Done { errno } => return Err(Errno(errno)),
-                Content::Error(error) => return Err(Errno(error.errno)),
-                content => take(content)?,
-            }
-            Ok(answers == Answers::One)
-        })
-    }
-
-    /// Sends requests and hands each message of the answer to `take` until that says that it was
-    /// the last.
-    fn exchange(
-        &mut self,
-        requests: &[u8],
-        mut take: impl FnMut(&Message<'_>) -> Result<bool, Errno>,
-    ) -> Result<(), Errno> {
-        let errno = |error: IoError| Errno(error.errno().unwrap_or(EINVAL));
-        self.socket.send(requests).map_err(errno)?;
-        loop {
-            let received = self.socket.receive(&mut self.answers).map_err(errno)?;
-            if received.truncated {
-                return Err(Errno(ENOSPC));
-            }
-            for message in Messages::new(&self.answers[..received.bytes]) {
-                if take(&message.map_err(|_| Errno(EBADMSG))?)? {
-                    return Ok(());
-                }
-            }
+        self.socket.send(encoder.bytes()).map_err(errno_of)?;
+        let mut answer = Answer { seq, answers, interrupted: false };
+        let result =
+            ahead::read(&self.socket, &mut self.answers, |message| answer.take(message, &mut take));
+        if answer.interrupted {
+            say(&[INTERRUPTED]);
         }
+        result
     }
 
     /// How the refusal of a request is told.
     pub(crate) fn failure(&self, errno: Errno) -> Failure {
         Failure::operation(&refusal(self.command, self.table, errno.0))
+    }
+}
+
+/// An answer that is being read.
+struct Answer {
+    seq: u32,
+    answers: Answers,
+    /// Whether the kernel has told that its dump is not whole.
+    interrupted: bool,
+}
+
+impl Answer {
+    /// Takes one message; whether it was the last.
+    fn take(
+        &mut self,
+        message: &Message<'_>,
+        take: &mut impl FnMut(Content<'_>) -> Result<(), Errno>,
+    ) -> Result<bool, Errno> {
+        if message.seq != self.seq {
+            return Ok(false);
+        }
+        self.interrupted |= message.flags & flag::DUMP_INTR != 0;
+        match message.content().map_err(|_| MEANINGLESS)? {
+            Content::Done { errno: 0 } | Content::Ack { .. } => return Ok(true),
+            Content::Done { errno } => return Err(Errno(errno)),
+            Content::Error(error) => return Err(Errno(error.errno)),
+            content => take(content)?,
+        }
+        Ok(self.answers == Answers::One)
     }
 }
 
@@ -180,6 +192,10 @@ pub(crate) const INVALID: Errno = Errno(EINVAL);
 pub(crate) const GONE: Errno = Errno(ENOENT);
 /// `ENOSPC`: the entry has no room for labels.
 pub(crate) const NO_ROOM: Errno = Errno(ENOSPC);
+/// `EBADMSG`: what the kernel said has no meaning.
+pub(crate) const MEANINGLESS: Errno = Errno(74);
+/// `ECANCELED`: nobody wants the rest of an answer.
+pub(crate) const STOPPED: Errno = Errno(125);
 /// `ERANGE`, for labels beyond those of the kernel.
 pub(crate) const RANGE: Errno = Errno(34);
 
@@ -187,4 +203,32 @@ pub(crate) const RANGE: Errno = Errno(34);
 pub(crate) const fn is_unsupported(errno: Errno) -> bool {
     // EOPNOTSUPP is what kernels without tuple filters answer.
     matches!(errno.0, EINVAL | 95)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_ctnl::{Messages, consts::nlmsg};
+
+    use super::*;
+
+    /// The end of a dump with flags.
+    fn done(flags: u16) -> Vec<u8> {
+        let mut bytes = 20_u32.to_ne_bytes().to_vec();
+        bytes.extend(nlmsg::DONE.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes
+    }
+
+    #[test]
+    fn an_interrupted_dump_goes_on_and_is_noted() {
+        for (flags, interrupted) in [(flag::MULTI, false), (flag::MULTI | flag::DUMP_INTR, true)] {
+            let mut answer = Answer { seq: 7, answers: Answers::UntilEnd, interrupted: false };
+            let bytes = done(flags);
+            let message = Messages::new(&bytes).next().expect("a message").expect("well formed");
+            assert_eq!(answer.take(&message, &mut |_| Ok(())), Ok(true));
+            assert_eq!(answer.interrupted, interrupted);
+        }
+    }
 }

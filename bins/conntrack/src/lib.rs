@@ -4,11 +4,12 @@
 //! was written for that works with this.
 //!
 //! The way of a command line: [`args`] makes a request of it, [`run`] does it, with [`filter`] for what
-//! is meant, [`object`] for what is made, [`kernel`] and [`pipeline`] for the requests, and [`show`]
+//! is meant, [`object`] for what is made, [`kernel`], [`ahead`] and [`pipeline`] for the requests, and [`show`]
 //! and [`output`] for what is printed.
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod args;
 mod failure;
 mod filter;

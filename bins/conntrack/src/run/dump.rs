@@ -1,11 +1,13 @@
 //! Reads a table through a filter.
 
+use std::ops::ControlFlow;
+
 use proto_ctnl::{Content, DumpFilter, Flow};
 
 use crate::args::{Command, Opt, Request, Table};
 use crate::failure::Failure;
 use crate::filter::Filter;
-use crate::kernel::{Answers, Errno, INVALID, Kernel, is_unsupported};
+use crate::kernel::{Answers, Errno, INVALID, Kernel, STOPPED, is_unsupported};
 
 /// Hands each flow that the filter admits to `take`. A failure of `take` ends it.
 pub(super) fn dump(
@@ -14,15 +16,29 @@ pub(super) fn dump(
     filter: &Filter,
     mut take: impl FnMut(&Flow) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut failed = None;
+    dump_until(kernel, request, filter, |flow| take(flow).map(ControlFlow::Continue))
+}
+
+/// The same until `take` wants no more, after which the socket is of no use.
+pub(super) fn dump_until(
+    kernel: &mut Kernel,
+    request: &Request,
+    filter: &Filter,
+    mut take: impl FnMut(&Flow) -> Result<ControlFlow<()>, Failure>,
+) -> Result<(), Failure> {
+    let mut end = None;
     for asked in filter.for_kernel() {
         let mut pass = |kernel: &mut Kernel, asked: &DumpFilter| {
             one(kernel, request, asked, |flow| {
-                if failed.is_none() && filter.admits(flow) {
-                    failed = take(flow).err();
+                if !filter.admits(flow) {
+                    return Ok(());
                 }
-                // There is no use in the rest.
-                if failed.is_some() { Err(INVALID) } else { Ok(()) }
+                match take(flow) {
+                    Ok(ControlFlow::Continue(())) => return Ok(()),
+                    Ok(ControlFlow::Break(())) => end = Some(Ok(())),
+                    Err(failure) => end = Some(Err(failure)),
+                }
+                Err(STOPPED)
             })
         };
         let mut result = pass(kernel, &asked);
@@ -31,8 +47,8 @@ pub(super) fn dump(
             let plain = DumpFilter { orig: None, reply: None, ..asked };
             result = pass(kernel, &plain);
         }
-        if let Some(failure) = failed {
-            return Err(failure);
+        if let Some(end) = end {
+            return end;
         }
         result.map_err(|errno| kernel.failure(errno))?;
     }

@@ -1,12 +1,14 @@
 //! `-L`: the table, filtered; sorted, cut or counted if that was asked for.
 
+use std::ops::ControlFlow;
+
 use proto_ctnl::Flow;
 
 use super::count_by::Counts;
-use super::dump::dump;
+use super::dump::dump_until;
 use super::sorted::Sorted;
 use super::{Document, closing_line};
-use crate::args::{Command, Request};
+use crate::args::{Command, Opt, Request};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::kernel::Kernel;
@@ -45,9 +47,14 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
 fn all(request: &Request, filter: &Filter, listing: &mut Listing<'_>) -> Result<(), Failure> {
     let mut kernel = Kernel::open(Command::List, request.table)?;
     let most = request.limit.map_or(u64::MAX, |n| n as u64);
-    dump(&mut kernel, request, filter, |flow| {
-        // The rest of the table is read and not shown: a dump cannot be left half read.
-        if listing.shown < most { listing.flow(flow) } else { Ok(()) }
+    // Counters are zeroed by being read.
+    let whole = request.given.has(Opt::Zero);
+    dump_until(&mut kernel, request, filter, |flow| {
+        if listing.shown < most {
+            listing.flow(flow)?;
+        }
+        let enough = listing.shown >= most && !whole;
+        Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })
 }
 

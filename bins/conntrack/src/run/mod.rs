@@ -1,5 +1,6 @@
 //! The commands.
 
+mod bulk;
 mod count;
 mod count_by;
 mod create;

@@ -2,6 +2,7 @@
 
 use proto_ctnl::{Content, Flow, FlowMasks, Labels, Present, ProtoInfo, Status, Tuple};
 
+use super::bulk::Bulk;
 use super::delete::zone_of;
 use super::dump::dump;
 use super::finish;
@@ -24,8 +25,22 @@ pub(super) fn update(request: &Request) -> Result<(), Failure> {
 pub(super) fn run(request: &Request, out: &mut Out) -> Result<u64, Failure> {
     let filter = super::filter(request)?;
     let mut reader = Kernel::open(Command::Update, Table::Conntrack)?;
+    let change = Change::new(request);
+    if change.is_mark() {
+        let mut marking = Bulk::new(request, Command::Update, "updated")?;
+        let result = dump(&mut reader, request, &filter, |flow| {
+            let Some((wanted, masks)) = change.of(flow) else { return Ok(()) };
+            let mut marked = *flow;
+            marked.mark = change.marked(flow);
+            marked.present.insert(Present::MARK);
+            marking.add(&marked, |encoder, seq| encoder.flow_new(&wanted, masks, 0, seq), out)
+        });
+        let marked = marking.finish(out);
+        result?;
+        return marked;
+    }
     let mut update = Updating {
-        change: Change::new(request),
+        change,
         pipeline: Pipeline::new(Kernel::open(Command::Update, Table::Conntrack)?),
         show: Show::new(request),
         keys: Vec::new(),
@@ -54,6 +69,18 @@ impl<'a> Change<'a> {
         Self { request, protoinfo: object::protoinfo(request), labels }
     }
 
+    /// Whether marks are all that changes. How such flows are afterwards need not be read.
+    fn is_mark(&self) -> bool {
+        let given = self.request.given;
+        let others = given.has(Opt::Status) || given.has(Opt::Timeout) || self.labels;
+        given.has(Opt::Mark) && self.protoinfo.is_none() && !others
+    }
+
+    /// The mark that a flow gets.
+    const fn marked(&self, flow: &Flow) -> u32 {
+        (flow.mark & !self.request.mark_mask) ^ self.request.mark
+    }
+
     /// The request for one flow; `None` if it is as it should be.
     fn of(&self, flow: &Flow) -> Option<(Flow, FlowMasks)> {
         let r = self.request;
@@ -75,7 +102,7 @@ impl<'a> Change<'a> {
             wanted.mark = r.mark;
             masks.mark = Some(r.mark_mask);
             wanted.present.insert(Present::MARK);
-            differs |= (flow.mark & !r.mark_mask) ^ r.mark != flow.mark;
+            differs |= self.marked(flow) != flow.mark;
         }
         if let Some(info) = self.protoinfo {
             wanted.protoinfo = info;
