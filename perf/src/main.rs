@@ -17,6 +17,7 @@ mod report;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use lexopt::prelude::*;
 
@@ -33,6 +34,7 @@ usage: shardtrack-perf COMMAND [OPTIONS]
   --rate N       operations per second, 0 for as fast as possible (0; compare: 60000)
   --rounds N     how often everything is measured (3)
   --original     compare the original with itself
+  --part PART    listings, changes or events only (cli)
 ";
 
 /// What the command line says.
@@ -47,6 +49,31 @@ struct Options {
     operation: flood::Operation,
     record: bool,
     original: bool,
+    part: Option<Part>,
+}
+
+/// A part of the comparison of command lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// `-L`, with and without filters.
+    Listings,
+    /// `-U`, `-D`, `-R`.
+    Changes,
+    /// `-E`.
+    Events,
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "listings" => Ok(Self::Listings),
+            "changes" => Ok(Self::Changes),
+            "events" => Ok(Self::Events),
+            _ => Err(format!("no part of the comparison is called {name}")),
+        }
+    }
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexopt::Error> {
@@ -60,6 +87,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexop
         operation: flood::Operation::Create,
         record: false,
         original: false,
+        part: None,
     };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -74,6 +102,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexop
             Long("delete") => options.operation = flood::Operation::Delete,
             Long("churn") => options.operation = flood::Operation::Churn,
             Long("record") => options.record = true,
+            Long("part") => options.part = Some(parser.value()?.parse()?),
             Long("original") => options.original = true,
             _ => return Err(argument.unexpected()),
         }

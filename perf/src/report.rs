@@ -60,7 +60,8 @@ pub(crate) fn median(times: Vec<Duration>) -> f64 {
     middle(times.iter().map(Duration::as_secs_f64).collect())
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
+/// The median of some values; NaN of none.
+pub(crate) fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -140,7 +141,8 @@ fn row(name: &str, first: f64, second: f64, wanted: f64) -> String {
     format!("| {name} | {first:.2} | {second:.2} | {ratio:.2} | {wanted:.2} | {verdict} |\n")
 }
 
-const fn verdict(met: bool) -> &'static str {
+/// How it is said that a target is met.
+pub(crate) const fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "**falls short**" }
 }
 
@@ -157,7 +159,8 @@ pub(crate) fn append(text: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn machine() -> String {
+/// The machine that it was measured on.
+pub(crate) fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -170,7 +173,7 @@ fn machine() -> String {
 }
 
 /// Today, by the proleptic Gregorian calendar, UTC.
-fn date() -> String {
+pub(crate) fn date() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     // Days since 1 March of year 0: a year then ends with its leap day.
     let days = seconds / 86_400 + 719_468;
