@@ -68,6 +68,9 @@ fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCod
     let reading = conf::read(&file, &Machine);
     for diagnostic in &reading.diagnostics {
         print_early(diagnostic.level, &diagnostic.text);
+        if let Some(hint) = &diagnostic.hint {
+            print_early(diagnostic.level, hint.as_bytes());
+        }
     }
     match &reading.settings {
         Some(settings) => ExitCode::from(go_on(settings)),

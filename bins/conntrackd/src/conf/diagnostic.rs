@@ -2,6 +2,8 @@
 
 use engine::log::Level;
 
+use super::token::Place;
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -10,16 +12,20 @@ pub struct Diagnostic {
     /// The text; it may quote bytes of the file that are not UTF-8. A line feed at its end is
     /// printed, so that an empty line follows.
     pub text: Vec<u8>,
+    /// Where the word is that it is about.
+    pub place: Place,
+    /// What to do about it, for a second line.
+    pub hint: Option<String>,
 }
 
 impl Diagnostic {
     /// A warning.
-    pub fn warning(text: impl Into<Vec<u8>>) -> Self {
-        Self { level: Level::Warning, text: text.into() }
+    pub fn warning(place: Place, text: impl Into<Vec<u8>>) -> Self {
+        Self { level: Level::Warning, text: text.into(), place, hint: None }
     }
 
     /// An error.
-    pub fn error(text: impl Into<Vec<u8>>) -> Self {
-        Self { level: Level::Error, text: text.into() }
+    pub fn error(place: Place, text: impl Into<Vec<u8>>) -> Self {
+        Self { level: Level::Error, text: text.into(), place, hint: None }
     }
 }

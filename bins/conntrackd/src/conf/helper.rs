@@ -2,7 +2,7 @@
 
 use super::parser::{Parse, Parser};
 use super::settings::{At, Helper, Policy};
-use super::token::{Class, Token};
+use super::token::Token;
 
 /// Longest name of a policy in bytes.
 const POLICY_NAME_MAX: usize = 16;
@@ -46,7 +46,7 @@ impl<'a> Parser<'a> {
 
     fn helper_item(&mut self, token: Token<'a>) -> Parse {
         match token.reserved() {
-            "Type" => self.helper_type(token.line),
+            "Type" => self.helper_type(token.place.line),
             "QueueNum" => {
                 let value = self.number()?;
                 self.helper_stack.push(StackItem::QueueNum(value));
@@ -66,20 +66,23 @@ impl<'a> Parser<'a> {
         let name = self.word()?;
         let layer3 = self.word()?;
         let layer4 = self.word()?;
-        self.expect(Class::Symbol(b'{'))?;
+        self.enter()?;
         // Types may nest, so a file could otherwise choose how deep the stack grows.
         let mut open = vec![(name, layer3, layer4, line)];
         while let Some((name, layer3, layer4, line)) = open.last() {
             let token = self.take();
-            if token.class == Class::Symbol(b'}') {
+            if self.leaves(token) {
                 let (name, layer3, layer4, line) =
                     (name.clone(), layer3.clone(), layer4.clone(), *line);
                 self.close_helper_type(name, &layer3, &layer4, line)?;
                 open.pop();
-            } else if token.reserved() == "Type" {
+                continue;
+            }
+            self.begin(token);
+            if token.reserved() == "Type" {
                 let (name, layer3, layer4) = (self.word()?, self.word()?, self.word()?);
-                self.expect(Class::Symbol(b'{'))?;
-                open.push((name, layer3, layer4, token.line));
+                self.enter()?;
+                open.push((name, layer3, layer4, token.place.line));
             } else {
                 self.helper_item(token)?;
             }

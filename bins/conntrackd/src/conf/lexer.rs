@@ -3,20 +3,20 @@
 
 use super::diagnostic::Diagnostic;
 use super::shape;
-use super::token::{Class, ModeName, Token, is_reserved};
+use super::token::{Class, ModeName, Place, Token, is_reserved};
 
 /// Reads one file.
 pub struct Lexer<'a> {
     /// What is left of the file.
     rest: &'a [u8],
-    /// Line of the first byte of `rest`.
-    line: u32,
+    /// Where `rest` begins.
+    place: Place,
 }
 
 impl<'a> Lexer<'a> {
     /// Starts at the beginning of `file`.
     pub fn new(file: &'a [u8]) -> Self {
-        Self { rest: file, line: 1 }
+        Self { rest: file, place: Place { line: 1, column: 1 } }
     }
 
     /// The next word. Old names of modes are remarked upon wherever they stand.
@@ -25,10 +25,18 @@ impl<'a> Lexer<'a> {
         let (class, length) = self.longest();
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
+        let place = self.place;
+        self.go_on(length);
         if let Class::Mode(_) = class {
-            remark_old_mode(text, remarks);
+            remark_old_mode(text, place, remarks);
         }
-        Token { class, text, line: self.line }
+        Token { class, text, place }
+    }
+
+    /// Leaves `length` octets of this line behind.
+    fn go_on(&mut self, length: usize) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.place.column = self.place.column.saturating_add(length);
     }
 
     /// Leaves out blanks and comments. A comment that no line feed ends is not one.
@@ -37,7 +45,7 @@ impl<'a> Lexer<'a> {
             let length = match byte {
                 b' ' | b'\t' | b'\r' => 1,
                 b'\n' => {
-                    self.line = self.line.saturating_add(1);
+                    self.place = Place { line: self.place.line.saturating_add(1), column: 0 };
                     1
                 }
                 b'#' => match self.rest.iter().position(|byte| *byte == b'\n') {
@@ -47,6 +55,7 @@ impl<'a> Lexer<'a> {
                 _ => return,
             };
             self.rest = &self.rest[length..];
+            self.go_on(length);
         }
     }
 
@@ -97,13 +106,15 @@ pub fn number(digits: &[u8]) -> u32 {
     (value & 0xffff_ffff) as u32
 }
 
-fn remark_old_mode(text: &[u8], remarks: &mut Vec<Diagnostic>) {
+fn remark_old_mode(text: &[u8], place: Place, remarks: &mut Vec<Diagnostic>) {
     if text.eq_ignore_ascii_case(b"nack") {
         remarks.push(Diagnostic::warning(
+            place,
             "Now `nack' mode is called `ftfw'. Please, update your conntrackd.conf file.\n",
         ));
     } else if text.len() == "persistent".len() {
         remarks.push(Diagnostic::warning(
+            place,
             "Now `persistent' mode is called `alarm'. Please, update your conntrackd.conf file.",
         ));
     }

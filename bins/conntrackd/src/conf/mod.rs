@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod environment;
 pub mod filter;
 pub mod helper;
+pub mod hint;
 pub mod lexer;
 pub mod own;
 pub mod parser;
@@ -17,6 +18,7 @@ pub mod settings;
 pub mod shape;
 pub mod sync;
 pub mod token;
+pub mod vocabulary;
 
 use diagnostic::Diagnostic;
 use environment::Environment;

@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::helper::StackItem;
 use super::lexer::Lexer;
 use super::settings::{At, Facility, LOG_FILE, Scheduler, Settings, path};
-use super::token::{Class, Token};
+use super::token::{Class, Place, Token};
 
 /// The reading ended with an error, which is the last of the diagnostics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,30 @@ const FILE_PATH_MAX: usize = 256;
 /// Longest path of the control socket in bytes.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// The first word of an item or block.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Item<'a> {
+    /// How many blocks are around it.
+    pub depth: usize,
+    /// The word; empty if it is none of the language.
+    pub word: &'a str,
+    /// Where it stands.
+    pub place: Place,
+}
+
 /// The state of a reading.
 pub struct Parser<'a> {
     lexer: Lexer<'a>,
     /// A word that was looked at and not taken.
     peeked: Option<Token<'a>>,
+    /// Where the word stands that was taken last.
+    last: Place,
+    /// The item that is being read.
+    pub item: Item<'a>,
+    /// The blocks that are open, the innermost last.
+    pub blocks: Vec<Item<'a>>,
+    /// All items in the order of the file.
+    pub outline: Vec<Item<'a>>,
     /// What is known of the machine.
     pub environment: &'a dyn Environment,
     /// What was said so far.
@@ -45,6 +64,10 @@ impl<'a> Parser<'a> {
         Self {
             lexer: Lexer::new(file),
             peeked: None,
+            last: Place::default(),
+            item: Item::default(),
+            blocks: Vec::new(),
+            outline: Vec::new(),
             environment,
             diagnostics: Vec::new(),
             settings: Settings::default(),
@@ -59,6 +82,7 @@ impl<'a> Parser<'a> {
         let mut stats_seen = false;
         loop {
             let token = self.take();
+            self.begin(token);
             match token.reserved() {
                 "General" => self.block(Self::general_item)?,
                 "Sync" => {
@@ -67,7 +91,7 @@ impl<'a> Parser<'a> {
                     self.refuse_both(stats_seen)?;
                 }
                 "Stats" => {
-                    self.stats_section(token.line)?;
+                    self.stats_section(token.place.line)?;
                     stats_seen = true;
                     self.refuse_both(sync_seen)?;
                 }
@@ -142,10 +166,10 @@ impl<'a> Parser<'a> {
                 if value == 0 {
                     return self.fail("`PollSecs' clause must be > 0");
                 }
-                self.settings.poll_secs = Some(At { value, line: token.line });
+                self.settings.poll_secs = Some(At { value, line: token.place.line });
             }
             "Nice" => {
-                self.expect(Class::Signed)?;
+                self.expect(Class::Signed, "a number with its sign")?;
                 self.warn(
                     "deprecated nice configuration, ignoring. The nice value can be set \
                      externally with nice(1) and renice(1).",
@@ -204,7 +228,7 @@ impl<'a> Parser<'a> {
             Class::Bool(true) | Class::Number(0) => Ok(Some(30)),
             Class::Bool(false) => Ok(None),
             Class::Number(secs) => Ok(Some(secs)),
-            _ => self.unexpected(token),
+            _ => self.unexpected_for(token, "a number of seconds, on or off"),
         }
     }
 
@@ -217,7 +241,7 @@ impl<'a> Parser<'a> {
                 self.fail(format!("{name} path is longer than 256 characters"))
             }
             Class::Path => Ok(Some(token.text)),
-            _ => self.unexpected(token),
+            _ => self.unexpected_for(token, "an absolute path, on or off"),
         }
     }
 
@@ -242,16 +266,28 @@ impl<'a> Parser<'a> {
                 }
                 Ok(Some(facility))
             }
-            _ => self.unexpected(token),
+            _ => self.unexpected_for(token, "a facility, on or off"),
         }
     }
 
     /// The next word of the file.
     pub fn take(&mut self) -> Token<'a> {
-        match self.peeked.take() {
+        let token = match self.peeked.take() {
             Some(token) => token,
             None => self.lexer.next(&mut self.diagnostics),
-        }
+        };
+        self.last = token.place;
+        token
+    }
+
+    /// Notes that an item begins with this word.
+    pub fn begin(&mut self, token: Token<'a>) {
+        let word = match token.class {
+            Class::Word | Class::Reserved => std::str::from_utf8(token.text).unwrap_or_default(),
+            _ => "",
+        };
+        self.item = Item { depth: self.blocks.len(), word, place: token.place };
+        self.outline.push(self.item);
     }
 
     /// The next word of the file, which stays there.
@@ -263,25 +299,43 @@ impl<'a> Parser<'a> {
 
     /// An opening brace, items, a closing brace; `item` is called with the first word of each.
     pub fn block(&mut self, item: impl FnMut(&mut Self, Token<'a>) -> Parse) -> Parse {
-        self.expect(Class::Symbol(b'{'))?;
+        self.expect(Class::Symbol(b'{'), "`{'")?;
         self.items(item)
+    }
+
+    /// An opening brace, behind which the items of a block are read one by one.
+    pub fn enter(&mut self) -> Parse {
+        self.expect(Class::Symbol(b'{'), "`{'")?;
+        self.blocks.push(self.item);
+        Ok(())
+    }
+
+    /// Whether a word is the brace that closes the innermost block.
+    pub fn leaves(&mut self, token: Token<'a>) -> bool {
+        let leaves = token.class == Class::Symbol(b'}');
+        if leaves {
+            self.blocks.pop();
+        }
+        leaves
     }
 
     /// Items up to a closing brace.
     pub fn items(&mut self, mut item: impl FnMut(&mut Self, Token<'a>) -> Parse) -> Parse {
+        self.blocks.push(self.item);
         loop {
             let token = self.take();
-            if token.class == Class::Symbol(b'}') {
+            if self.leaves(token) {
                 return Ok(());
             }
+            self.begin(token);
             item(self, token)?;
         }
     }
 
-    /// A word of exactly this class.
-    pub fn expect(&mut self, class: Class) -> Parse<Token<'a>> {
+    /// A word of exactly this class, which `name` describes.
+    fn expect(&mut self, class: Class, name: &str) -> Parse<Token<'a>> {
         let token = self.take();
-        if token.class == class { Ok(token) } else { self.unexpected(token) }
+        if token.class == class { Ok(token) } else { self.unexpected_for(token, name) }
     }
 
     /// A number.
@@ -289,7 +343,7 @@ impl<'a> Parser<'a> {
         let token = self.take();
         match token.class {
             Class::Number(value) => Ok(value),
-            _ => self.unexpected(token),
+            _ => self.unexpected_for(token, "a number"),
         }
     }
 
@@ -306,43 +360,55 @@ impl<'a> Parser<'a> {
         let token = self.take();
         match token.class {
             Class::Bool(value) => Ok(value),
-            _ => self.unexpected(token),
+            _ => self.unexpected_for(token, "on or off"),
         }
     }
 
     /// A word that is not reserved.
     pub fn word(&mut self) -> Parse<String> {
-        Ok(self.expect(Class::Word)?.string())
+        Ok(self.expect(Class::Word, "a word")?.string())
     }
 
     /// What looks like an address.
     pub fn address(&mut self) -> Parse<String> {
-        Ok(self.expect(Class::Address)?.string())
+        Ok(self.expect(Class::Address, "an address")?.string())
     }
 
     fn path(&mut self) -> Parse<&'a [u8]> {
-        Ok(self.expect(Class::Path)?.text)
+        Ok(self.expect(Class::Path, "an absolute path")?.text)
     }
 
     /// Adds a warning.
     pub fn warn(&mut self, text: impl Into<Vec<u8>>) {
-        self.diagnostics.push(Diagnostic::warning(text));
+        self.diagnostics.push(Diagnostic::warning(self.last, text));
     }
 
     /// Ends the reading.
     pub fn fail<T>(&mut self, text: impl Into<Vec<u8>>) -> Parse<T> {
-        self.diagnostics.push(Diagnostic::error(text));
+        self.diagnostics.push(Diagnostic::error(self.last, text));
         Err(Stop)
     }
 
     /// Ends the reading at a word that cannot stand where it does.
     pub fn unexpected<T>(&mut self, token: Token<'a>) -> Parse<T> {
+        let hint = self.hint(token, None);
+        self.refuse(token, hint)
+    }
+
+    /// Ends the reading at a word where something else is wanted.
+    fn unexpected_for<T>(&mut self, token: Token<'a>, wanted: &str) -> Parse<T> {
+        let hint = self.hint(token, Some(wanted));
+        self.refuse(token, hint)
+    }
+
+    fn refuse<T>(&mut self, token: Token<'a>, hint: Option<String>) -> Parse<T> {
         // The original prints the symbol as a C string.
         let symbol = token.text.split(|byte| *byte == 0).next().unwrap_or_default();
         let mut text =
-            format!("parsing config file in line ({}), symbol '", token.line).into_bytes();
+            format!("parsing config file in line ({}), symbol '", token.place.line).into_bytes();
         text.extend_from_slice(symbol);
         text.extend_from_slice(b"': syntax error");
-        self.fail(text)
+        self.diagnostics.push(Diagnostic { hint, ..Diagnostic::error(token.place, text) });
+        Err(Stop)
     }
 }

@@ -44,10 +44,10 @@ impl<'a> Parser<'a> {
 
     fn sync_item(&mut self, token: Token<'a>) -> Parse {
         match token.reserved() {
-            "Mode" => self.mode(token.line),
-            "Multicast" => self.link(LinkKind::Multicast, token.line),
-            "UDP" => self.link(LinkKind::Udp, token.line),
-            "TCP" => self.link(LinkKind::Tcp, token.line),
+            "Mode" => self.mode(token.place.line),
+            "Multicast" => self.link(LinkKind::Multicast, token.place.line),
+            "UDP" => self.link(LinkKind::Udp, token.place.line),
+            "TCP" => self.link(LinkKind::Tcp, token.place.line),
             "Options" => self.block(Self::option),
             _ => self.timer(token),
         }
@@ -70,6 +70,11 @@ impl<'a> Parser<'a> {
             return self.unexpected(token);
         };
         self.sync().modes[mode as usize] = Some(line);
+        self.item.word = match mode {
+            ModeName::Alarm => "ALARM",
+            ModeName::Ftfw => "FTFW",
+            ModeName::Notrack => "NOTRACK",
+        };
         self.block(|parser, token| parser.mode_item(mode, token))
     }
 
@@ -82,7 +87,7 @@ impl<'a> Parser<'a> {
             "ACKWindowSize" if ftfw => self.sync().ack_window = self.number_or(300)?,
             "DisableInternalCache" if notrack => {
                 let value = self.bool()?;
-                self.sync().disable_internal_cache = At { value, line: token.line };
+                self.sync().disable_internal_cache = At { value, line: token.place.line };
             }
             "DisableExternalCache" if ftfw || notrack => {
                 self.sync().disable_external_cache = self.bool()?;

@@ -1,7 +1,7 @@
 //! The words of the configuration language.
 
 /// The words that the language keeps for itself, sorted by their bytes.
-const RESERVED: [&str; 82] = [
+pub const RESERVED: [&str; 82] = [
     "ACKWindowSize",
     "Accept",
     "Address",
@@ -122,6 +122,15 @@ pub enum ModeName {
     Notrack,
 }
 
+/// A place in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: u32,
+    /// The octet in it, from 1.
+    pub column: u32,
+}
+
 /// A piece of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token<'a> {
@@ -129,8 +138,8 @@ pub struct Token<'a> {
     pub class: Class,
     /// As it stands in the file.
     pub text: &'a [u8],
-    /// Its line, from 1.
-    pub line: u32,
+    /// Where it begins.
+    pub place: Place,
 }
 
 impl<'a> Token<'a> {
