@@ -95,7 +95,7 @@ pub struct Meta {
     pub pos: u32,
     /// Whether it waits to be sent.
     pub pending: bool,
-    /// Whether it waits for an acknowledgement.
+    /// Whether it waits for an acknowledgement or, in mode ALARM, for its time.
     pub unacked: bool,
     /// Whether only a dump of the kernel's table ever showed it.
     pub silent: bool,
@@ -208,6 +208,12 @@ impl Cache {
     /// and go meanwhile do not disturb the order.
     pub fn next_from(&self, cursor: FlowIndex) -> Option<FlowIndex> {
         self.table.next_alive(cursor.0).map(FlowIndex)
+    }
+
+    /// The flow that was written longest ago, and when; only where that order is kept.
+    pub(crate) fn oldest(&self) -> Option<(FlowIndex, u32)> {
+        let slot = self.table.oldest()?;
+        Some((FlowIndex(slot), self.table.at(slot).updated))
     }
 
     /// Stores a flow as it is: what the stored one had and this has not is gone. Dead or new, the
@@ -387,7 +393,7 @@ impl Cache {
             state: head.state(),
             pos: head.pos(),
             pending: head.is_queued(),
-            unacked: head.is_unacked(),
+            unacked: head.is_waiting(),
             silent: self.silent.has(slot),
         }
     }

@@ -7,14 +7,22 @@
 //! three, so all run through the same links. The kind of the message follows from the object's
 //! state when it is built, not from the event.
 //!
+//! In mode ALARM nothing is acknowledged, and the second list is what holds the timers: the objects
+//! of this node's kernel wait in a [`Wheel`] to be told again, those of a peer in the order in which
+//! they run out. So a timer costs no memory per object.
+//!
 //! [`Tracked`] holds the records and all this; the caches of flows and of expectations add their
 //! keys to it.
 
 mod list;
+mod wheel;
+
+use std::time::Duration;
 
 use crate::bitmap::Bitmap;
 use crate::slab::{FreeLink, NIL, Slab};
 use list::List;
+use wheel::Wheel;
 
 /// The kind of message that tells a peer about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +63,8 @@ const ALIVE: u8 = 1;
 const DEAD: u8 = 2;
 /// In the list of what is to be sent.
 const QUEUED: u8 = 1 << 2;
-/// In the list of what was sent and not acknowledged.
-const UNACKED: u8 = 1 << 3;
+/// In a list of [`Waiting`].
+const WAITING: u8 = 1 << 3;
 /// Created by an event and not sent since, so that no peer can know of it.
 const FRESH: u8 = 1 << 4;
 /// Begun in the place of another object of its key, or found when it was there already, and not
@@ -109,11 +117,11 @@ impl Head {
         self.flags & QUEUED != 0
     }
 
-    pub(crate) const fn is_unacked(&self) -> bool {
-        self.flags & UNACKED != 0
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.flags & WAITING != 0
     }
 
-    /// Number of the last sending; 0 if there was none.
+    /// Number of the last sending; 0 if there was none. In mode ALARM, the place in the wheel.
     pub(crate) const fn pos(&self) -> u32 {
         self.pos
     }
@@ -134,6 +142,17 @@ pub struct BulkStep {
     pub done: bool,
 }
 
+/// Where records are that nothing is to be sent about now.
+#[derive(Debug)]
+enum Waiting {
+    /// Sent and not acknowledged, in the order of sending. What is acknowledged is nowhere.
+    Ack(List),
+    /// Told and to be told again.
+    Repeat(Box<Wheel>),
+    /// In the order of their last change; the first is the first to run out.
+    Expiry(List),
+}
+
 /// Records, their slots, and what is to be sent about them.
 #[derive(Debug)]
 pub(crate) struct Tracked<T, const SHIFT: u32> {
@@ -141,7 +160,7 @@ pub(crate) struct Tracked<T, const SHIFT: u32> {
     occupied: Bitmap,
     alive: u32,
     queue: List,
-    unacked: List,
+    waiting: Waiting,
     parked: List,
     next_pos: u32,
     queue_max: u32,
@@ -164,7 +183,7 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             occupied: Bitmap::new(expected),
             alive: 0,
             queue: List::EMPTY,
-            unacked: List::EMPTY,
+            waiting: Waiting::Ack(List::EMPTY),
             parked: List::EMPTY,
             next_pos: 1,
             queue_max: 0,
@@ -190,7 +209,10 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
     }
 
     pub(crate) const fn unacked_len(&self) -> u32 {
-        self.unacked.len
+        match &self.waiting {
+            Waiting::Ack(list) => list.len,
+            Waiting::Repeat(_) | Waiting::Expiry(_) => 0,
+        }
     }
 
     pub(crate) const fn pending_max(&self) -> u32 {
@@ -264,13 +286,77 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.occupied.grow(capacity);
         self.occupied.set(index);
         self.alive += 1;
+        self.set_timer(index);
         index
+    }
+
+    /// Starts the record's timer, anew if it runs, where records have one.
+    fn set_timer(&mut self, index: u32) {
+        if let Waiting::Ack(_) = self.waiting {
+            return;
+        }
+        self.leave_list(index);
+        let head = self.slab.at_mut(index).head_mut();
+        head.flags |= WAITING;
+        match &mut self.waiting {
+            Waiting::Ack(_) => {}
+            Waiting::Repeat(wheel) => wheel.insert(&mut self.slab, index),
+            Waiting::Expiry(list) => list.push(&mut self.slab, index),
+        }
+    }
+
+    /// From now on every record is told again, at random times within `secs` seconds and one. There
+    /// must be no record yet.
+    pub(crate) fn repeat_within(&mut self, secs: u32, seed: u64) {
+        self.waiting = Waiting::Repeat(Box::new(Wheel::new(secs, seed)));
+    }
+
+    /// From now on records are kept in the order in which they changed. There must be none yet.
+    pub(crate) fn order_by_change(&mut self) {
+        self.waiting = Waiting::Expiry(List::EMPTY);
+    }
+
+    /// The record that has not changed for the longest time, if such an order is kept.
+    pub(crate) const fn oldest(&self) -> Option<u32> {
+        match &self.waiting {
+            Waiting::Expiry(list) if list.len > 0 => Some(list.first),
+            _ => None,
+        }
+    }
+
+    /// Queues records whose time has come to be told again, until `budget` are queued; `now` is the
+    /// time since the start.
+    pub(crate) fn repeat_due(&mut self, now: Duration, budget: u32) {
+        if let Waiting::Repeat(wheel) = &mut self.waiting {
+            wheel.advance(now);
+        }
+        while self.queue.len < budget {
+            let Waiting::Repeat(wheel) = &mut self.waiting else { return };
+            let Some(index) = wheel.due() else { return };
+            self.mark(index);
+        }
+    }
+
+    /// Whether records that are due are left.
+    pub(crate) fn is_repeat_due(&self) -> bool {
+        matches!(&self.waiting, Waiting::Repeat(wheel) if wheel.is_due())
+    }
+
+    /// When records may become due next, as time since the start.
+    pub(crate) fn next_repeat(&self) -> Option<Duration> {
+        match &self.waiting {
+            Waiting::Repeat(wheel) => wheel.next_tick(),
+            _ => None,
+        }
     }
 
     /// The record begins a new life as NEW, in its slot and its place in a list.
     pub(crate) fn renew(&mut self, index: u32) {
-        if self.slab.at(index).head().flags & PARKED != 0 {
-            self.leave_list(index);
+        if self.slab.at(index).head().flags & QUEUED == 0 {
+            if self.slab.at(index).head().flags & PARKED != 0 {
+                self.leave_list(index);
+            }
+            self.set_timer(index);
         }
         let head = self.slab.at_mut(index).head_mut();
         self.alive += u32::from(head.is_dead());
@@ -295,6 +381,9 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             head.flags = head.flags & !STATE | ALIVE;
         }
         self.stale.unset(index);
+        if let Waiting::Expiry(_) = self.waiting {
+            self.set_timer(index);
+        }
     }
 
     /// Takes the record out of its list and gives its slot back. It must exist.
@@ -315,18 +404,24 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.stale.clear();
         self.alive = 0;
         self.queue = List::EMPTY;
-        self.unacked = List::EMPTY;
+        match &mut self.waiting {
+            Waiting::Ack(list) | Waiting::Expiry(list) => *list = List::EMPTY,
+            Waiting::Repeat(wheel) => wheel.clear(),
+        }
         self.parked = List::EMPTY;
     }
 
     fn leave_list(&mut self, index: u32) {
         let head = self.slab.at_mut(index).head_mut();
         let flags = head.flags;
-        head.flags &= !(QUEUED | UNACKED | PARKED);
+        head.flags &= !(QUEUED | WAITING | PARKED);
         if flags & QUEUED != 0 {
             self.queue.unlink(&mut self.slab, index);
-        } else if flags & UNACKED != 0 {
-            self.unacked.unlink(&mut self.slab, index);
+        } else if flags & WAITING != 0 {
+            match &mut self.waiting {
+                Waiting::Ack(list) | Waiting::Expiry(list) => list.unlink(&mut self.slab, index),
+                Waiting::Repeat(wheel) => wheel.remove(&mut self.slab, index),
+            }
         } else if flags & PARKED != 0 {
             self.parked.unlink(&mut self.slab, index);
         }
@@ -409,19 +504,26 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         let head = self.slab.at_mut(index).head_mut();
         head.pos = pos;
         head.flags &= !FRESH;
-        if keep {
-            head.flags |= UNACKED;
-            self.unacked.push(&mut self.slab, index);
-            self.unacked_max = self.unacked_max.max(self.unacked.len);
-        } else {
+        if !keep {
             head.flags &= !ANEW;
+            let dead = head.is_dead();
+            if !dead {
+                self.set_timer(index);
+            }
+            return (pos, dead);
         }
-        (pos, !keep && self.is_dead(index))
+        if let Waiting::Ack(list) = &mut self.waiting {
+            head.flags |= WAITING;
+            list.push(&mut self.slab, index);
+            self.unacked_max = self.unacked_max.max(list.len);
+        }
+        (pos, false)
     }
 
     /// Whether sending `pos` is the record's last and is not acknowledged yet.
     fn awaits(&self, index: u32, pos: u32) -> bool {
-        self.get(index).is_some_and(|r| r.head().is_unacked() && r.head().pos == pos)
+        matches!(self.waiting, Waiting::Ack(_))
+            && self.get(index).is_some_and(|r| r.head().is_waiting() && r.head().pos == pos)
     }
 
     /// The sending arrived. Gives whether the record is now to be released.
@@ -539,21 +641,27 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             let head = self.slab.at(index).head();
             alive += u32::from(!head.is_dead());
             flagged[0] += u32::from(head.is_queued());
-            flagged[1] += u32::from(head.is_unacked());
+            flagged[1] += u32::from(head.is_waiting());
             let parked = head.flags & PARKED != 0;
             flagged[2] += u32::from(parked);
-            let lists = (head.flags & (QUEUED | UNACKED | PARKED)).count_ones();
+            let lists = (head.flags & (QUEUED | WAITING | PARKED)).count_ones();
             assert!(lists <= 1, "slot {index} is in two lists");
             assert!(head.is_dead() || !parked, "slot {index} is kept as dead and lives");
             assert!(!head.is_dead() || lists == 1, "slot {index} is dead and nobody waits for it");
             from = index + 1;
         }
         assert_eq!(alive, self.alive, "living records");
-        for (list, flag, flagged) in [
-            (&self.queue, QUEUED, flagged[0]),
-            (&self.unacked, UNACKED, flagged[1]),
-            (&self.parked, PARKED, flagged[2]),
-        ] {
+        let waiting: Vec<&List> = match &self.waiting {
+            Waiting::Ack(list) | Waiting::Expiry(list) => vec![list],
+            Waiting::Repeat(wheel) => wheel.slots().collect(),
+        };
+        let waiting_len: u32 = waiting.iter().map(|list| list.len).sum();
+        assert_eq!(waiting_len, flagged[1], "records that wait");
+        for (list, flag, flagged) in waiting
+            .into_iter()
+            .map(|list| (list, WAITING, list.len))
+            .chain([(&self.queue, QUEUED, flagged[0]), (&self.parked, PARKED, flagged[2])])
+        {
             let mut prev = NIL;
             let mut at = list.first;
             let mut len = 0;

@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+pub use crate::alarm::AlarmTimes;
+
 /// A complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -43,6 +45,8 @@ pub struct Events {
 pub enum SyncMode {
     /// Send and forget.
     Notrack,
+    /// Send, and repeat from time to time; nothing is asked for.
+    Alarm(AlarmTimes),
     /// Acknowledged, with a resend queue.
     Ftfw {
         /// Messages per acknowledgement, 300 unless configured.

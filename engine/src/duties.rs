@@ -5,7 +5,8 @@ use std::time::Instant;
 use proto_ctnl::bpf::LookupRecord;
 use proto_ctnl::render::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cache_xml};
 
-use crate::cache::FlowIndex;
+use crate::alarm::Alarm;
+use crate::cache::{FlowIndex, Meta};
 use crate::clock::Moment;
 use crate::command::{Format, Object, Side};
 use crate::expects::ExpectIndex;
@@ -119,6 +120,9 @@ impl Shard {
 
     /// Does a slice of what is under way: queues a part of a bulk send, sweeps, tells results.
     pub fn work(&mut self, now: Instant) {
+        if let Some(alarm) = &self.alarm {
+            alarm.work(now, &mut self.caches, BULK_SLICE);
+        }
         let internal = &mut self.caches.internal;
         if internal.bulk_left() > 0 && internal.pending_len() < BULK_SLICE {
             internal.bulk_step(BULK_SLICE);
@@ -143,7 +147,10 @@ impl Shard {
 
     /// Whether [`Self::work`] has more to do right away.
     pub fn is_busy(&self) -> bool {
-        self.caches.internal.bulk_left() > 0 || self.caches.expects_internal.bulk_left() > 0
+        let caches = &self.caches;
+        caches.internal.bulk_left() > 0
+            || caches.expects_internal.bulk_left() > 0
+            || Alarm::is_busy(caches)
     }
 
     fn kernel_event(&mut self, event: KernelEvent) {
@@ -213,6 +220,7 @@ impl Shard {
             at = index.next();
             self.scratch.clear();
             let Some(meta) = cache.load(index, &mut self.scratch) else { continue };
+            line.expires_in_s = self.expiry(side, &meta, now.secs);
             line.active_since_s = now.secs.saturating_sub(meta.created);
             match format {
                 Format::Plain => cache_line(&self.scratch, &line, out),
@@ -220,6 +228,12 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// Seconds until an object is forgotten, if it ever is.
+    fn expiry(&self, side: Side, meta: &Meta, now_secs: u32) -> Option<u32> {
+        let alarm = self.alarm.as_ref().filter(|_| side == Side::External)?;
+        Some(alarm.left(meta, now_secs))
     }
 
     fn dump_expects(
@@ -242,6 +256,7 @@ impl Shard {
             }
             at = index.next();
             let Some((expect, meta)) = cache.get(index) else { continue };
+            line.expires_in_s = self.expiry(side, &meta, now.secs);
             line.active_since_s = now.secs.saturating_sub(meta.created);
             match format {
                 Format::Plain => expect_cache_line(expect, &line, out),

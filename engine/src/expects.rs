@@ -56,8 +56,9 @@ pub enum ExpectRefused {
     NoMaster,
 }
 
+/// One expectation and what is known about it.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+pub(crate) struct Entry {
     expect: Expect,
     created: u32,
     updated: u32,
@@ -85,7 +86,7 @@ impl Record for Entry {
 /// The expectations of one shard, of its kernel or of a peer.
 #[derive(Debug)]
 pub struct Expects {
-    table: Tracked<Entry, 6>,
+    pub(crate) table: Tracked<Entry, 6>,
     index: Index,
     limit: u32,
     counters: CacheCounters,
@@ -162,10 +163,16 @@ impl Expects {
             state: entry.head.state(),
             pos: entry.head.pos(),
             pending: entry.head.is_queued(),
-            unacked: entry.head.is_unacked(),
+            unacked: entry.head.is_waiting(),
             silent: false,
         };
         Some((&entry.expect, meta))
+    }
+
+    /// The expectation that was written longest ago, and when; only where that order is kept.
+    pub(crate) fn oldest(&self) -> Option<(ExpectIndex, u32)> {
+        let slot = self.table.oldest()?;
+        Some((ExpectIndex(slot), self.table.at(slot).updated))
     }
 
     /// Original tuple and zone of the expectation's master.

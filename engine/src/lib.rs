@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod addr6;
+pub mod alarm;
 mod audit;
 mod bitmap;
 pub mod cache;

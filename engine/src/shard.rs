@@ -14,6 +14,7 @@ use proto_sync::{
     EncodeOptions, ExpectPayload, FlowPayload, Kind, Next, Token, encode_expect, encode_flow,
 };
 
+use crate::alarm::{Alarm, AlarmTimes};
 use crate::cache::{Change, FlowIndex};
 use crate::caches::Caches;
 use crate::clock::Moment;
@@ -43,6 +44,8 @@ pub struct ShardConfig {
     pub acknowledged: bool,
     /// Whether changes are told to a peer at all.
     pub replicates: bool,
+    /// The times of mode ALARM, in that mode.
+    pub alarm: Option<AlarmTimes>,
     /// Requests to the kernel.
     pub kernel: KernelConfig,
     /// Which expectations count.
@@ -95,6 +98,7 @@ pub struct Shard {
     encode: EncodeOptions,
     acknowledged: bool,
     replicates: bool,
+    pub(crate) alarm: Option<Alarm>,
     inject: bool,
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
@@ -115,10 +119,15 @@ impl Shard {
     pub fn new(config: ShardConfig, ports: Ports, began: Instant) -> Self {
         let inject = config.kernel.inject;
         let filter = config.kernel.filter.clone();
+        let mut caches = Caches::new(config.limit, config.seed);
+        let alarm = config.alarm.map(|times| {
+            let seed = config.seed.unwrap_or_else(random_seed) ^ u64::from(config.id) << 32;
+            Alarm::new(times, &mut caches, seed, began)
+        });
         Self {
             id: config.id,
             counters: ShardCounters::default(),
-            caches: Caches::new(config.limit, config.seed),
+            caches,
             kernel: KernelSide::new(config.kernel, began),
             ports,
             filter,
@@ -126,6 +135,7 @@ impl Shard {
             encode: config.encode,
             acknowledged: config.acknowledged,
             replicates: config.replicates,
+            alarm,
             inject,
             scratch: Flow::default(),
             expect: Expect::default(),
@@ -473,8 +483,15 @@ impl Shard {
 
     /// When [`Self::work`] has something to do at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.kernel.poll_timeout()
+        let alarm = self.alarm.as_ref().and_then(|alarm| alarm.poll_timeout(&self.caches));
+        [self.kernel.poll_timeout(), alarm].into_iter().flatten().min()
     }
+}
+
+/// Random bits as the standard library's hash tables get them.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
 }
 
 const fn inject_kind(kind: Kind) -> InjectKind {

@@ -38,6 +38,7 @@ fn shard(id: u8, began: Instant) -> Shard {
         encode: EncodeOptions { window_tracking: false, timeout: true },
         acknowledged: true,
         replicates: true,
+        alarm: None,
         kernel,
         expectations: Expectations::Off,
         cpu: None,

@@ -2,4 +2,6 @@
 //! that the kernel can hold go from one node's kernel to the other's.
 
 #[cfg(test)]
+mod alarm;
+#[cfg(test)]
 mod replication;

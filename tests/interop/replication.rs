@@ -139,6 +139,8 @@ pairs! {
     original_to_ours_notrack_udp: Original to Ours, Notrack over Udp;
     original_to_ours_notrack_multicast: Original to Ours, Notrack over Multicast;
     original_to_ours_notrack_tcp: Original to Ours, Notrack over Tcp;
+    ours_to_original_alarm_udp: Ours to Original, Alarm over Udp;
+    original_to_ours_alarm_udp: Original to Ours, Alarm over Udp;
     ours_to_ours_ftfw_udp: Ours to Ours, Ftfw over Udp;
     ours_to_ours_ftfw_udp6: Ours to Ours, Ftfw over Udp6;
     ours_to_ours_ftfw_multicast: Ours to Ours, Ftfw over Multicast;

@@ -486,6 +486,7 @@ fn shard_config(settings: &Settings, id: usize, k: usize) -> ShardConfig {
         encode: encode_options(settings),
         acknowledged: matches!(settings.mode, Mode::Ftfw { .. }),
         replicates: true,
+        alarm: None,
         kernel: KernelConfig {
             shard: k as u32,
             shards: shards as u32,

@@ -16,6 +16,10 @@ use crate::netns::Netns;
 
 /// Device of the sync link in every node.
 pub const SYNC_DEVICE: &str = "sync0";
+/// Time within which a node in mode ALARM tells everything again, less a second.
+pub const REFRESH: Duration = Duration::from_secs(2);
+/// Time after which a node in mode ALARM forgets what is not told again.
+pub const EXPIRY: Duration = Duration::from_secs(6);
 /// How long a daemon may take to answer for the first time, its reading of the table included.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -67,6 +71,8 @@ pub enum Mode {
     Ftfw,
     /// Send and forget.
     Notrack,
+    /// Send, and repeat within [`REFRESH`]; forget after [`EXPIRY`].
+    Alarm,
 }
 
 /// The kind of the sync link.
@@ -170,11 +176,18 @@ impl Setup {
         let mode = match self.mode {
             Mode::Ftfw => "FTFW",
             Mode::Notrack => "NOTRACK",
+            Mode::Alarm => "ALARM",
+        };
+        let times = match self.mode {
+            Mode::Ftfw | Mode::Notrack => String::new(),
+            Mode::Alarm => {
+                format!("RefreshTime {}\nCacheTimeout {}\n", REFRESH.as_secs(), EXPIRY.as_secs())
+            }
         };
         let mut text = String::new();
         let _ = write!(
             text,
-            "Sync {{\nMode {mode} {{\n{}}}\n{}Options {{\n{}}}\n}}\n",
+            "Sync {{\nMode {mode} {{\n{times}{}}}\n{}Options {{\n{}}}\n}}\n",
             self.mode_lines,
             self.link_block(index),
             self.options

@@ -65,7 +65,8 @@ fn flow_line(line: &str, masks: Masks) -> String {
 pub fn expect_lines(dump: &str) -> Lines {
     dump.lines()
         .filter(|line| !line.trim().is_empty())
-        .map(|line| line.split(" [active since ").next().unwrap_or(line).trim().to_owned())
+        .map(|line| line.split(" [active since ").next().unwrap_or(line))
+        .map(|line| line.split(" [expires in ").next().unwrap_or(line).trim().to_owned())
         .collect()
 }
 

@@ -95,7 +95,6 @@ fn what_the_engine_cannot_do_is_refused_by_name_and_line() {
         ("General {\n PollSecs 3\n}", "PollSecs", 2),
         ("Stats {\n}", "Stats", 1),
         ("Helper {\n\n Type ftp inet tcp { }\n}", "Helper", 3),
-        ("Sync {\n Mode ALARM { }\n}", "Mode ALARM", 2),
         ("Sync {\n Mode NOTRACK {\n DisableInternalCache on\n } }", "DisableInternalCache", 3),
     ];
     for (text, option, line) in cases {

@@ -4,7 +4,7 @@ use super::{Head, Record};
 use crate::slab::{NIL, Slab};
 
 /// A list through the heads of records.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct List {
     pub(super) first: u32,
     pub(super) last: u32,

@@ -358,8 +358,14 @@ impl Hub {
     /// Asks the peer for its flows.
     pub fn request_resync(&mut self) {
         if let Some(session) = &mut self.session {
-            session.request_resync();
-            self.log.notice(format_args!("resync requested"));
+            if session.request_resync() {
+                self.log.notice(format_args!("resync requested"));
+            } else {
+                self.log.notice(format_args!(
+                    "no resync can be requested in mode ALARM: the other node repeats its flows \
+                     every RefreshTime seconds"
+                ));
+            }
         }
     }
 

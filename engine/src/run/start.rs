@@ -415,6 +415,10 @@ impl Plan {
             encode: EncodeOptions { window_tracking, timeout: commit_timeout_secs.is_none() },
             acknowledged: self.acknowledges(),
             replicates: sync.is_some(),
+            alarm: sync.and_then(|sync| match sync.mode {
+                SyncMode::Alarm(times) => Some(times),
+                SyncMode::Notrack | SyncMode::Ftfw { .. } => None,
+            }),
             kernel: KernelConfig {
                 shard: k as u32,
                 shards: self.shards as u32,
@@ -460,6 +464,7 @@ impl Plan {
         let datagrams = !sync.links.iter().any(|l| matches!(l.kind, LinkKind::Tcp { .. }));
         let (mode, in_flight_max) = match sync.mode {
             SyncMode::Notrack => (Mode::Notrack, 0),
+            SyncMode::Alarm(_) => (Mode::Alarm, 0),
             SyncMode::Ftfw { ack_window, resend_queue } => {
                 let window = ack_window.saturating_mul(4).max(IN_FLIGHT_MIN);
                 // A stream holds the sender back by itself.
@@ -473,8 +478,7 @@ impl Plan {
         let config =
             SessionConfig { mode, first_seq: unix as u32, in_flight_max, datagrams_per_ms };
         let mut session = Session::new(&config, self.began);
-        if sync.startup_resync {
-            session.request_resync();
+        if sync.startup_resync && session.request_resync() {
             self.log.notice(format_args!("resync requested"));
         }
         Some(session)

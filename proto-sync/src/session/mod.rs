@@ -223,9 +223,11 @@ impl Session {
         Self { common, machine }
     }
 
-    /// Asks the peer for everything, with the next datagram. ALARM has no such request.
-    pub fn request_resync(&mut self) {
+    /// Asks the peer for everything, with the next datagram. `false` if the mode has no such
+    /// request: ALARM.
+    pub const fn request_resync(&mut self) -> bool {
         self.common.resync = !matches!(self.machine, Machine::Alarm);
+        self.common.resync
     }
 
     /// The deadline has passed.

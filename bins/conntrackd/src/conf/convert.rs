@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use engine::config::{self, Config, Events, Expectations, SyncMode};
+use engine::config::{self, AlarmTimes, Config, Events, Expectations, SyncMode};
 use rustix::io::Errno;
 
 use super::environment::Environment;
@@ -82,9 +82,6 @@ fn refuse_unsupported(settings: &Settings) -> Result<(), Refusal> {
     let Some(sync) = &settings.sync else {
         return Ok(());
     };
-    if let (ModeName::Alarm, Some(line)) = (mode(sync), sync.modes[ModeName::Alarm as usize]) {
-        return refuse("Mode ALARM", line);
-    }
     if sync.disable_internal_cache.value {
         return refuse("DisableInternalCache", sync.disable_internal_cache.line);
     }
@@ -119,7 +116,11 @@ fn convert_sync(sync: &Sync, machine: &dyn Environment) -> Result<config::Sync, 
     Ok(config::Sync {
         mode: match mode(sync) {
             ModeName::Notrack => SyncMode::Notrack,
-            ModeName::Ftfw | ModeName::Alarm => {
+            ModeName::Alarm => SyncMode::Alarm(AlarmTimes {
+                refresh_secs: sync.refresh_secs,
+                cache_secs: sync.cache_secs,
+            }),
+            ModeName::Ftfw => {
                 SyncMode::Ftfw { ack_window: sync.ack_window, resend_queue: sync.resend_queue }
             }
         },
