@@ -19,6 +19,8 @@ pub struct Config {
     pub events: Events,
     /// Replication; `None` if the configuration has no `Sync` section.
     pub sync: Option<Sync>,
+    /// Whether flows are counted, and told when they end (`Stats`). Excludes replication.
+    pub statistics: bool,
     /// Which events count.
     pub filter: Filter,
     /// Shards, pinning, intake.
@@ -231,6 +233,7 @@ impl Default for Config {
             hash_limit: 262_144,
             events: Events::default(),
             sync: None,
+            statistics: false,
             filter: Filter::default(),
             engine: Engine::default(),
         }

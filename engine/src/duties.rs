@@ -132,6 +132,7 @@ impl Shard {
             expects.bulk_step(BULK_SLICE);
         }
         self.kernel.handle_timeout(now, &mut self.caches);
+        self.settle_changes(now);
         while let Some(event) = self.kernel.poll_event() {
             self.kernel_event(event);
         }
@@ -151,6 +152,7 @@ impl Shard {
         caches.internal.bulk_left() > 0
             || caches.expects_internal.bulk_left() > 0
             || Alarm::is_busy(caches)
+            || self.has_unsettled()
     }
 
     fn kernel_event(&mut self, event: KernelEvent) {

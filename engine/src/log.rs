@@ -1,6 +1,9 @@
 //! How the engine tells what happens, without knowing where the lines go.
 
 use std::fmt;
+use std::time::Instant;
+
+use proto_ctnl::Flow;
 
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +58,25 @@ pub trait Log: Send + Sync {
     fn entry(&self, line: fmt::Arguments<'_>) {
         self.log(Level::Error, line);
     }
+}
+
+/// Takes the flows that have ended, for a daemon that counts and tells of each of them.
+///
+/// Called once per flow on a shard's thread: an implementation copies the flow to where another
+/// thread finds it, and allocates, locks, formats and waits for nothing.
+pub trait FlowLog: fmt::Debug + Send + Sync {
+    /// This flow has ended, as the turn that began at `at` learned. One that only a reading of the
+    /// kernel's table missed is told as it was stored, so without counters.
+    fn ended(&self, at: Instant, flow: &Flow);
+
+    /// Whether many more flows find room: those that can wait are held back until they do.
+    fn has_room(&self) -> bool;
+
+    /// Opens the file again after it was moved away; called on SIGHUP.
+    fn reopen(&self);
+
+    /// Lines dropped so far for lack of room.
+    fn dropped(&self) -> u64;
 }
 
 /// Forgets every line.

@@ -83,6 +83,9 @@ impl ShardReport {
         if let Some(sync) = &mut snapshot.sync {
             self.add_caches(sync);
         }
+        if let Some(statistics) = &mut snapshot.statistics {
+            self.internal.add_to(statistics);
+        }
         snapshot.engine.shards.push(ShardFigures {
             cpu: self.cpu,
             events: counters.events,

@@ -4,6 +4,7 @@
 //! leave through [`Shard::next_change`]. Orders of the hub are in [`crate::duties`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto_ctnl::{
@@ -22,6 +23,7 @@ use crate::config::Expectations;
 use crate::expects::ExpectIndex;
 use crate::filter::FlowFilter;
 use crate::kernel::{Effect, InjectKind, KernelConfig, KernelSide, Origin, Ports};
+use crate::log::FlowLog;
 use crate::mesh::{Content, Fate};
 use crate::order::Outcome;
 use crate::snapshot::Traffic;
@@ -54,6 +56,8 @@ pub struct ShardConfig {
     pub cpu: Option<u16>,
     /// CPU time of the calling thread.
     pub cpu_time: fn() -> Duration,
+    /// Where flows are told that have ended.
+    pub flow_log: Option<Arc<dyn FlowLog>>,
 }
 
 /// What a shard counts beside its caches.
@@ -107,6 +111,7 @@ pub struct Shard {
     pub(crate) hear_new: Option<bool>,
     pub(crate) cpu: Option<u16>,
     pub(crate) cpu_time: fn() -> Duration,
+    flow_log: Option<Arc<dyn FlowLog>>,
     /// A received object was refused since the last look.
     refused: bool,
     /// Forgotten ends of objects that were told to the hub.
@@ -143,6 +148,7 @@ impl Shard {
             hear_new: None,
             cpu: config.cpu,
             cpu_time: config.cpu_time,
+            flow_log: config.flow_log,
             refused: false,
             forgotten: 0,
         }
@@ -202,7 +208,7 @@ impl Shard {
         }
         let origin = self.kernel.origin(event.port(), &self.ports);
         if event.what() == FlowMessage::Destroy {
-            self.on_destroy(origin);
+            self.on_destroy(now.at, origin);
         } else if self.filter.passes(&self.scratch) {
             self.on_change(now, event, origin);
         } else {
@@ -236,7 +242,7 @@ impl Shard {
         }
     }
 
-    fn on_destroy(&mut self, origin: Origin) {
+    fn on_destroy(&mut self, now: Instant, origin: Origin) {
         let flow = &self.scratch;
         if !self.filter.passes_end(flow) {
             self.counters.filtered += 1;
@@ -262,10 +268,38 @@ impl Shard {
             // such an end the peer must hear some time.
             (Some(index), Effect::Cache) if origin == Origin::Commit => internal.end_quietly(index),
             (Some(index), _) => {
+                if let Some(log) = &self.flow_log {
+                    log.ended(now, flow);
+                }
                 internal.note_destroyed(&flow.orig, zone);
                 internal.remove(index);
             }
         }
+    }
+
+    /// A shard that tells no peer of its changes settles them itself: what a reading of the
+    /// kernel's table found to be gone is told to the flow log.
+    pub(crate) fn settle_changes(&mut self, now: Instant) {
+        if self.replicates {
+            return;
+        }
+        let internal = &mut self.caches.internal;
+        while let Some((index, change)) = internal.next_changed() {
+            if let (Change::Delete, Some(log)) = (change, &self.flow_log) {
+                if !log.has_room() {
+                    return;
+                }
+                self.scratch.clear();
+                internal.load(index, &mut self.scratch);
+                log.ended(now, &self.scratch);
+            }
+            internal.skip(index);
+        }
+    }
+
+    /// Whether the flow log has yet to be told of flows that are gone.
+    pub(crate) const fn has_unsettled(&self) -> bool {
+        !self.replicates && self.caches.internal.pending_len() > 0
     }
 
     fn on_expect(&mut self, now: Moment, event: &ExpectRef<'_>, effect: Effect) {
@@ -394,6 +428,9 @@ impl Shard {
 
     /// Writes the next message for the peer to the start of `room`.
     pub fn next_change(&mut self, room: &mut [u8]) -> Next {
+        if !self.replicates {
+            return Next::Empty;
+        }
         match self.next_flow(room) {
             Next::Empty => self.next_expect(room),
             next => next,

@@ -310,6 +310,8 @@ pub struct EngineFigures {
     pub clients_dropped: u64,
     /// Log lines dropped because the writer was behind.
     pub log_dropped: u64,
+    /// Lines about ended flows dropped for the same reason.
+    pub flow_log_dropped: u64,
     /// One per shard.
     pub shards: Vec<ShardFigures>,
     /// The replication session; `None` without a `Sync` section.

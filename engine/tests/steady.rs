@@ -43,6 +43,7 @@ fn shard(id: u8, began: Instant) -> Shard {
         expectations: Expectations::Off,
         cpu: None,
         cpu_time: || Duration::ZERO,
+        flow_log: None,
     };
     Shard::new(config, Ports { write: 1, flush: 2, audit: 3 }, began)
 }

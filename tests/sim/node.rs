@@ -498,6 +498,7 @@ fn shard_config(settings: &Settings, id: usize, k: usize) -> ShardConfig {
         expectations: Expectations::Off,
         cpu: None,
         cpu_time: || Duration::ZERO,
+        flow_log: None,
     }
 }
 

@@ -14,15 +14,15 @@ impl Engine for ThisEngine {
     type Running = Daemon;
 
     fn start(self, start: Start) -> Result<Daemon, StartError> {
-        let Start { config, control, log, console, heartbeat } = start;
-        Daemon::start(Parts { config, control, log, console, heartbeat }).map_err(|error| {
-            match error {
+        let Start { config, control, log, flow_log, console, heartbeat } = start;
+        Daemon::start(Parts { config, control, log, flow_log, console, heartbeat }).map_err(
+            |error| match error {
                 engine::run::StartError::Link(error) => {
                     StartError::Link(io::Error::from_raw_os_error(error.errno().unwrap_or(0)))
                 }
                 other => StartError::Other(other.to_string()),
-            }
-        })
+            },
+        )
     }
 }
 

@@ -19,6 +19,10 @@ impl Hub {
             self.done(asker);
             return;
         };
+        if !self.serves(request) {
+            self.done(asker);
+            return;
+        }
         match request {
             Request::Stop => {
                 self.events.push_back(HubEvent::Stop);
@@ -31,7 +35,7 @@ impl Hub {
             Request::Dump(side, object, format) => {
                 let hidden = object == Object::Expect && !self.expectations
                     || side == Side::External && self.inject;
-                if hidden || self.session.is_none() {
+                if hidden {
                     self.done(asker);
                 } else if let Some(step) = self.commands.dump(asker, side, object, format) {
                     self.step(step);
@@ -41,18 +45,18 @@ impl Hub {
             Request::FlushKernel(scope) => self.flush_kernel(now, asker, scope),
             Request::Resync(scope) => {
                 if scope != Scope::Expects {
+                    self.base.netlink.resyncs += 1;
                     self.log.notice(format_args!("resync with master conntrack table"));
                 }
                 if scope != Scope::Flows && self.expectations {
+                    self.base.netlink.resyncs += 1;
                     self.log.notice(format_args!("resync with master expect table"));
                 }
                 self.readers.push((TableUse::Merge, asker));
                 self.plan.demand(now, TableUse::Merge);
             }
             Request::Bulk => {
-                if self.session.is_some() {
-                    self.bulk();
-                }
+                self.bulk();
                 self.done(asker);
             }
             Request::RequestResync => {
@@ -69,6 +73,21 @@ impl Hub {
         }
     }
 
+    /// Whether the daemon has what is asked for: without a peer there are no external caches, and
+    /// without statistics either nothing but its figures.
+    const fn serves(&self, request: Request) -> bool {
+        match request {
+            Request::Stop | Request::Statistics(_) => true,
+            _ if self.session.is_some() => true,
+            Request::FlushKernel(_)
+            | Request::Resync(_)
+            | Request::Dump(Side::Internal, Object::Flow, _)
+            | Request::FlushCaches(_)
+            | Request::FlushInternal => self.base.statistics.is_some(),
+            _ => false,
+        }
+    }
+
     fn steps(&mut self, command: fn(&mut Commands, Asker) -> Vec<Step>, asker: Asker) {
         for step in command(&mut self.commands, asker) {
             self.step(step);
@@ -76,7 +95,7 @@ impl Hub {
     }
 
     fn commit(&mut self, now: Instant, asker: Asker, scope: Scope) {
-        if self.session.is_none() || self.inject {
+        if self.inject {
             self.done(asker);
             return;
         }
@@ -147,7 +166,8 @@ impl Hub {
 
     fn flush(&mut self, asker: Asker, request: Request) {
         let (text, caches) = match request {
-            Request::FlushInternal => (
+            // One cache is all there is to a daemon that only counts.
+            Request::FlushInternal if self.session.is_some() => (
                 "flushing internal cache",
                 Caches { internal: true, external: false, expectations: false },
             ),
@@ -177,6 +197,7 @@ impl Hub {
     pub(super) fn figures(&mut self, asker: Asker, reports: &[ShardReport]) {
         let Some((_, kind)) = self.statistics.pop_front() else { return };
         let mut snapshot = self.base.clone();
+        snapshot.engine.log_dropped = self.log.dropped();
         if let Some(sync) = &mut snapshot.sync {
             self.links.figures(sync);
         }

@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::shard_io::ShardIo;
 use super::tokens::Token;
 use crate::hub::{Hub, HubEvent};
-use crate::log::Log;
+use crate::log::{FlowLog, Log};
 use crate::mesh::Sleep;
 use crate::order::Asker;
 
@@ -32,6 +32,7 @@ pub(super) struct HubThread {
     pub(super) sleep: Arc<Sleep>,
     pub(super) workers: Vec<Waker>,
     pub(super) log: Arc<dyn Log>,
+    pub(super) flow_log: Option<Arc<dyn FlowLog>>,
     pub(super) stopping: bool,
 }
 
@@ -242,6 +243,9 @@ impl HubThread {
             Said::Nothing => {}
             Said::Request(asker, id) => {
                 self.peers.refresh(&mut self.hub.links);
+                if let Some(flow_log) = &self.flow_log {
+                    self.hub.base.engine.flow_log_dropped = flow_log.dropped();
+                }
                 self.hub.request(now, asker, id);
             }
             Said::Took(asker) => self.hub.answered(asker),
@@ -255,7 +259,12 @@ impl HubThread {
     fn signals(&mut self) {
         while let Some(signal) = self.signals.next() {
             match signal {
-                SIGHUP => self.log.reopen(),
+                SIGHUP => {
+                    self.log.reopen();
+                    if let Some(flow_log) = &self.flow_log {
+                        flow_log.reopen();
+                    }
+                }
                 _ => self.stopping = true,
             }
         }

@@ -30,7 +30,7 @@ use crate::filter::FlowFilter;
 use crate::hub::{Hub, HubParts};
 use crate::kernel::KernelConfig;
 use crate::link::{Link, LinkSet};
-use crate::log::Log;
+use crate::log::{FlowLog, Log};
 use crate::mesh::{CHANGE_BLOCKS, INBOUND_BLOCKS, Pipe, Sleep};
 use crate::order::Order;
 use crate::shard::{Shard, ShardConfig};
@@ -62,6 +62,8 @@ pub struct Parts {
     pub control: Option<UnixListener>,
     /// Takes lines.
     pub log: Arc<dyn Log>,
+    /// Takes flows that have ended.
+    pub flow_log: Option<Arc<dyn FlowLog>>,
     /// Writes figures.
     pub console: Box<dyn Console>,
     /// Goes up with every turn of the hub.
@@ -111,7 +113,7 @@ impl Daemon {
             raise_events(&*parts.log);
         }
         let channels = open_channels(parts.config.sync.as_ref()).map_err(StartError::Link)?;
-        let plan = Plan::new(&parts.config, parts.log.clone());
+        let plan = Plan::new(&parts.config, parts.log.clone(), parts.flow_log.clone());
         let mut hub_ring = Ring::new(&RingConfig { send_buffers: 64, ..RingConfig::default() })
             .map_err(StartError::System)?;
         let hub_waker = hub_ring.waker(Token::Wake.raw()).map_err(StartError::System)?;
@@ -177,6 +179,7 @@ impl Daemon {
             sleep,
             workers: crew.wakers,
             log: parts.log,
+            flow_log: parts.flow_log,
             stopping: false,
         };
         let started = hub.start().and_then(|()| hub.settle());
@@ -341,10 +344,11 @@ struct Plan {
     lookup: Option<FlowLookup>,
     began: Instant,
     log: Arc<dyn Log>,
+    flow_log: Option<Arc<dyn FlowLog>>,
 }
 
 impl Plan {
-    fn new(config: &Config, log: Arc<dyn Log>) -> Self {
+    fn new(config: &Config, log: Arc<dyn Log>, flow_log: Option<Arc<dyn FlowLog>>) -> Self {
         let cores = cpu::available_cores().len();
         let shards = config
             .engine
@@ -377,6 +381,7 @@ impl Plan {
             linger: Duration::from_micros(u64::from(config.engine.linger_us)),
             began: Instant::now(),
             log,
+            flow_log,
         }
     }
 
@@ -432,6 +437,7 @@ impl Plan {
             expectations: self.expectations.clone(),
             cpu: self.cpu(k),
             cpu_time: cpu::thread_cpu_time,
+            flow_log: self.flow_log.clone(),
         }
     }
 
@@ -494,6 +500,7 @@ impl Plan {
         };
         snapshot.engine.intake_reason = intake.reason().to_owned();
         snapshot.netlink.buffer_bytes = u64::from(self.intake.buffer_bytes);
+        snapshot.statistics = self.config.statistics.then(CacheFigures::default);
         let Some(sync) = &self.config.sync else { return snapshot };
         let external = || {
             if sync.disable_external_cache {

@@ -53,6 +53,7 @@ pub fn convert(settings: &Settings, machine: &dyn Environment) -> Result<Config,
         hash_limit: settings.hash_limit,
         events: convert_events(settings),
         sync,
+        statistics: settings.stats.is_some(),
         filter: settings.filter.clone(),
         engine: settings.engine.clone(),
     })
@@ -72,9 +73,6 @@ fn refuse_unsupported(settings: &Settings) -> Result<(), Refusal> {
     let refuse = |option, line| Err(Refusal::Unsupported { option, line });
     if let Some(poll) = settings.poll_secs {
         return refuse("PollSecs", poll.line);
-    }
-    if let Some(stats) = &settings.stats {
-        return refuse("Stats", stats.line);
     }
     if let Some(helper) = settings.helpers.first() {
         return refuse("Helper", helper.line);

@@ -6,6 +6,7 @@ mod last_words;
 
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -14,13 +15,13 @@ use std::time::Duration;
 use ::io::process;
 use engine::config::Config;
 use engine::console::Console;
-use engine::log::{Level, Log};
+use engine::log::{FlowLog, Level, Log};
 
 use crate::conf::convert::{Refusal, convert};
 use crate::conf::environment::Machine;
-use crate::conf::settings::{Scheduler, Settings};
+use crate::conf::settings::{Facility, Scheduler, Settings};
 use crate::lock::Lock;
-use crate::log::{Destinations, Logger, Sink};
+use crate::log::{Destinations, FlowLogger, Logger, Sink};
 use crate::notify::Notify;
 use crate::stats::Text;
 use crate::system::error_text;
@@ -35,6 +36,8 @@ pub struct Start {
     pub control: Option<UnixListener>,
     /// Where to tell what happens.
     pub log: Arc<dyn Log>,
+    /// Where to tell which flows have ended.
+    pub flow_log: Option<Arc<dyn FlowLog>>,
     /// Renders figures.
     pub console: Box<dyn Console>,
     /// Goes up with every turn of the engine's main loop, at least once a second.
@@ -73,12 +76,11 @@ pub fn run(settings: &Settings, background: bool, engine: impl Engine) -> u8 {
         Destinations { console: true, file: settings.log_file.clone(), facility: settings.syslog };
     let sink = match Sink::open(destinations) {
         Ok(sink) => sink,
-        Err(error) => {
-            let file = settings.log_file.clone().unwrap_or_default();
-            let reason = error_text(&error);
-            eprintln!("ERROR: can't open logfile `{}'.Reason: {reason}", file.display());
-            return 1;
-        }
+        Err(error) => return cannot_open(settings.log_file.as_deref(), &error),
+    };
+    let flow_log = match open_flow_log(settings) {
+        Ok(flow_log) => flow_log.map(Arc::new),
+        Err((file, error)) => return cannot_open(file, &error),
     };
     let logger = Arc::new(Logger::new(sink));
     last_words::on_panic(&logger);
@@ -97,7 +99,7 @@ pub fn run(settings: &Settings, background: bool, engine: impl Engine) -> u8 {
             }
         }
     };
-    match be(settings, &logger, &notify, parent, engine) {
+    match be(settings, &logger, flow_log, &notify, parent, engine) {
         Ok(()) => 0,
         Err(Failed) => {
             logger.finish();
@@ -106,9 +108,31 @@ pub fn run(settings: &Settings, background: bool, engine: impl Engine) -> u8 {
     }
 }
 
+/// Opens the log of flows that have ended, if there is to be one.
+fn open_flow_log(settings: &Settings) -> Result<Option<FlowLogger>, (Option<&Path>, io::Error)> {
+    let Some(stats) = settings.stats.as_ref().map(|stats| &stats.value) else { return Ok(None) };
+    let file = stats.log_file.as_deref();
+    // A facility that only follows from `on` is that of the other lines.
+    let facility = match stats.syslog {
+        Some(Facility::DAEMON) => settings.syslog.or(stats.syslog),
+        facility => facility,
+    };
+    if file.is_none() && facility.is_none() {
+        return Ok(None);
+    }
+    FlowLogger::open(file, facility).map(Some).map_err(|error| (file, error))
+}
+
+fn cannot_open(file: Option<&Path>, error: &io::Error) -> u8 {
+    let file = file.unwrap_or(Path::new("")).display();
+    eprintln!("ERROR: can't open logfile `{file}'.Reason: {}", error_text(error));
+    1
+}
+
 fn be(
     settings: &Settings,
     logger: &Arc<Logger>,
+    flow_log: Option<Arc<FlowLogger>>,
     notify: &Notify,
     parent: Option<Parent>,
     engine: impl Engine,
@@ -122,6 +146,7 @@ fn be(
         config,
         control: control.as_mut().and_then(Control::take_listener),
         log: logger.clone(),
+        flow_log: flow_log.clone().map(|log| log as Arc<dyn FlowLog>),
         console: Box::new(Text),
         heartbeat: heartbeat.clone(),
     };
@@ -133,7 +158,8 @@ fn be(
         cannot_start(logger)
     })?;
     // The engine has blocked its signals, so they do not hit this thread.
-    if let Err(error) = logger.start_writer() {
+    let flow_writer = flow_log.as_ref().map_or(Ok(()), |log| log.start_writer());
+    if let Err(error) = logger.start_writer().and(flow_writer) {
         logger.error(format_args!("can't start a thread: {}", error_text(&error)));
         return Err(cannot_start(logger));
     }
@@ -148,6 +174,9 @@ fn be(
     watch(notify, heartbeat);
     let ended = running.run();
     notify.send("STOPPING=1");
+    if let Some(flow_log) = flow_log {
+        flow_log.finish();
+    }
     drop(control);
     drop(lock);
     match ended {

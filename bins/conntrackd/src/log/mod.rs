@@ -4,9 +4,11 @@
 //! Until [`Logger::start_writer`] lines are written at once, by whoever logs: a daemon that is
 //! about to leave its terminal must not have threads yet.
 
+mod flows;
 mod line;
 mod repeats;
 mod sink;
+mod syslog;
 
 use std::fmt;
 use std::io;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::log::{Level, Log};
 
+pub use flows::FlowLogger;
 pub use line::print_early;
 use repeats::Repeats;
 pub use sink::{Destinations, Sink};

@@ -3,19 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use engine::log::Level;
 
 use super::Line;
-use super::line::{full, short_moment, to_console};
+use super::line::{full, to_console};
+use super::syslog::Syslog;
 use crate::conf::settings::Facility;
-
-/// Where the system log takes lines.
-const SYSLOG_SOCKET: &str = "/dev/log";
-/// The name of the daemon in the system log.
-const IDENT: &str = "conntrack-tools";
 
 /// The destinations of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +27,15 @@ pub struct Destinations {
 pub struct Sink {
     to: Destinations,
     file: Option<File>,
-    syslog: Option<UnixDatagram>,
+    syslog: Option<Syslog>,
 }
 
 impl Sink {
     /// Opens the file. The system log is looked for when there is something to say.
     pub fn open(to: Destinations) -> io::Result<Self> {
         let file = to.file.as_deref().map(open).transpose()?;
-        Ok(Self { to, file, syslog: None })
+        let syslog = to.facility.map(Syslog::new);
+        Ok(Self { to, file, syslog })
     }
 
     /// No more lines for the console.
@@ -54,7 +50,7 @@ impl Sink {
         }
     }
 
-    /// Writes a line everywhere; `false` if the file did not take it.
+    /// Writes a line everywhere; `false` if the file or the system log did not take it.
     pub(super) fn write(&mut self, line: &Line) -> bool {
         let text = full(line);
         let mut written = true;
@@ -64,45 +60,20 @@ impl Sink {
         if self.to.console {
             to_console(line.level, text);
         }
-        if let Some(facility) = self.to.facility {
-            self.send_syslog(facility, line);
+        if let Some(syslog) = &mut self.syslog {
+            let severity = match line.level {
+                Level::Error => 3,
+                Level::Warning => 4,
+                Level::Notice => 5,
+                Level::Info => 6,
+            };
+            written &= syslog.send(severity, line.time, line.text.as_bytes());
         }
         written
     }
-
-    fn send_syslog(&mut self, facility: Facility, line: &Line) {
-        let severity = match line.level {
-            Level::Error => 3,
-            Level::Warning => 4,
-            Level::Notice => 5,
-            Level::Info => 6,
-        };
-        let priority = facility.0 * 8 + severity;
-        let (moment, pid) = (short_moment(line.time, false), std::process::id());
-        let message = format!("<{priority}>{moment} {IDENT}[{pid}]: {}", line.text);
-        // The system log may have been restarted since the last line, so it is tried twice.
-        for _ in 0..2 {
-            if self.syslog.is_none() {
-                self.syslog = connect();
-            }
-            let sent = self.syslog.as_ref().map(|socket| socket.send(message.as_bytes()));
-            match sent {
-                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                    self.syslog = None;
-                }
-                _ => return,
-            }
-        }
-    }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a log file to append to it; what is made is for its owner alone.
+pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
-
-fn connect() -> Option<UnixDatagram> {
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.connect(SYSLOG_SOCKET).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    Some(socket)
 }

@@ -40,7 +40,8 @@ pub(super) fn render(figures: &EngineFigures, out: &mut Vec<u8>) -> Result<()> {
     writeln!(out, "\nsilent flows: {}", figures.silent_flows)?;
     writeln!(out, "cpu outside of shards: {} ms", figures.other_cpu_ns / 1_000_000)?;
     writeln!(out, "clients dropped: {}", figures.clients_dropped)?;
-    writeln!(out, "log lines dropped: {}\n", figures.log_dropped)?;
+    writeln!(out, "log lines dropped: {}", figures.log_dropped)?;
+    writeln!(out, "flow log lines dropped: {}\n", figures.flow_log_dropped)?;
     let header = COLUMNS.map(|(name, width)| format!("{name:>width$}"));
     writeln!(out, "{}", header.join(" "))?;
     for (index, shard) in figures.shards.iter().enumerate() {

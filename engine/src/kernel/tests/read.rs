@@ -247,6 +247,7 @@ impl Whole {
             expectations: Expectations::Helpers(vec!["sip".into()]),
             cpu: None,
             cpu_time: || Duration::ZERO,
+            flow_log: None,
         };
         let shard = Shard::new(config, Ports { write: 1, flush: 2, audit: 3 }, began);
         Self { shard, now: began, began, table: control(1, false) }
