@@ -22,7 +22,13 @@
 #[cfg(test)]
 mod features;
 #[cfg(test)]
+mod filters;
+#[cfg(test)]
+mod json;
+#[cfg(test)]
 mod normal;
+#[cfg(test)]
+mod saved;
 #[cfg(test)]
 mod script;
 

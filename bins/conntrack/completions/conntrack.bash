@@ -15,7 +15,7 @@ _conntrack() {
             COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     if [[ -z $words || $cur == -* ]]; then
-        words="--dump --get --create --add --update --delete --event --flush --counter --stats --version --help --load-file --src --dst --reply-src --reply-dst --any-addr --mask-src --mask-dst --tuple-src --tuple-dst --protonum --family --timeout --timeout-below --timeout-above --bytes-above --status --mark --secmark --id --zone --orig-zone --reply-zone --helper --label --label-add --label-del --label-bits --labelmap --src-nat --dst-nat --any-nat --seqadj-orig --seqadj-reply --synproxy --filter-file --zero --event-mask --buffer-size --snapshot --sort --limit --count-by --output --nat-range --orig-src --orig-dst"
+        words="--dump --get --create --add --update --delete --event --flush --counter --stats --version --help --load-file --src --dst --reply-src --reply-dst --any-addr --mask-src --mask-dst --tuple-src --tuple-dst --protonum --family --timeout --timeout-below --timeout-above --bytes-above --status --mark --secmark --id --zone --orig-zone --reply-zone --helper --label --label-add --label-del --label-bits --labelmap --src-nat --dst-nat --any-nat --seqadj-orig --seqadj-reply --synproxy --master --filter-file --zero --event-mask --buffer-size --snapshot --sort --limit --count-by --output --nat-range --orig-src --orig-dst"
         for ((i = 1; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i-1]} in -p|--protonum) case ${COMP_WORDS[i]} in
                 tcp) words+=" --sport --dport --reply-port-src --reply-port-dst --state" ;;

@@ -47,6 +47,7 @@ pub(crate) fn flow(request: &Request) -> Result<Flow, Errno> {
         (Opt::SeqadjOrig, Present::SEQADJ),
         (Opt::SeqadjReply, Present::SEQADJ),
         (Opt::Synproxy, Present::SYNPROXY),
+        (Opt::Master, Present::MASTER),
     ] {
         if given.has(opt) {
             flow.present.insert(bit);
@@ -61,6 +62,11 @@ pub(crate) fn flow(request: &Request) -> Result<Flow, Errno> {
     flow.helper = request.helper;
     flow.seqadj = request.seqadj;
     flow.synproxy = request.synproxy;
+    if given.has(Opt::Master) {
+        flow.master = request.master;
+        // The kernel sets it itself, and refuses to be asked for it.
+        flow.status = flow.status.without(Status::EXPECTED);
+    }
     if request.labels_add.beyond {
         return Err(RANGE);
     }
@@ -170,7 +176,15 @@ fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
     let reply = reply.map(|t| Tuple { l4: l4(Field::ReplySport, Field::ReplyDport), ..t });
     match (has_orig, has_reply) {
         (true, true) => Ok((orig?, reply?)),
-        (true, false) => orig?.inverted().zip(orig.ok()).map(|(r, o)| (o, r)).ok_or(INVALID),
+        (true, false) => {
+            let orig = orig?;
+            let mut reply = orig.inverted().ok_or(INVALID)?;
+            // Saved lines tell translated addresses by these options, and ports beside them.
+            if r.src_nat.address.is_some() && r.dst_nat.address.is_some() && named {
+                reply.l4 = l4(Field::ReplySport, Field::ReplyDport);
+            }
+            Ok((orig, reply))
+        }
         _ => reply?.inverted().zip(reply.ok()).ok_or(INVALID),
     }
 }

@@ -70,9 +70,9 @@ pub fn tcp_state(name: &[u8]) -> Option<u8> {
     if name == b"LISTEN" { Some(9) } else { position(&TCP_STATES, name) }
 }
 
-/// Number of an SCTP state's name. The two heartbeat states cannot be named.
+/// Number of an SCTP state's name.
 pub fn sctp_state(name: &[u8]) -> Option<u8> {
-    position(&SCTP_STATES[..8], name)
+    position(&SCTP_STATES, name)
 }
 
 /// Number of a DCCP state's name.

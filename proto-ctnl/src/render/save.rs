@@ -18,7 +18,7 @@ const STATUS: [(Status, &str); 4] = [
 /// Appends the options that make the flow, without a newline. Of `render` only the event counts:
 /// a change is told as `-U`, an end as `-D`.
 ///
-/// Mark, labels, helper, sequence adjustment and SYN proxy state, which other programs leave out,
+/// Mark, labels, helper, sequence adjustment, master and SYN proxy state, which other programs leave out,
 /// stand behind the rest where a flow has them, and only in lines that make a flow.
 pub fn flow_save(flow: &Flow, render: &Render<'_>, out: &mut Vec<u8>) {
     let p = flow.present;
@@ -84,6 +84,18 @@ fn extras(flow: &Flow, out: &mut Vec<u8>) {
             decimal(adj.offset_before, out);
             out.push(b',');
             decimal(adj.offset_after, out);
+        }
+    }
+    if p.has(Present::MASTER) {
+        let Tuple { src, dst, proto, l4 } = &flow.master;
+        number("--master", *proto, out);
+        for end in [src, dst] {
+            out.push(b',');
+            address(end, out);
+        }
+        for key in [l4.a, l4.b] {
+            out.push(b',');
+            decimal(key, out);
         }
     }
     // The kernel tells it of every flow once it proxies any.

@@ -87,6 +87,7 @@ pub(crate) enum Opt {
     SeqadjOrig,
     SeqadjReply,
     Synproxy,
+    Master,
 }
 
 /// A set of options.
@@ -145,7 +146,7 @@ pub(crate) const fn rule(letter: u8) -> Rule {
 
 /// Name of each option and how each command takes it: illegal, optional, required, or half of a
 /// pair. The columns are those of [`column`].
-pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 44] = [
+pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 45] = [
     (Opt::Src, "src", *b"oPPooPo...RRR."),
     (Opt::Dst, "dst", *b"oPPooPo...RRR."),
     (Opt::ReplySrc, "reply-src", *b"oPPooPo...ooo."),
@@ -190,6 +191,7 @@ pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 44] = [
     (Opt::SeqadjOrig, "seqadj-orig", *b".oo..........."),
     (Opt::SeqadjReply, "seqadj-reply", *b".oo..........."),
     (Opt::Synproxy, "synproxy", *b".oo..........."),
+    (Opt::Master, "master", *b".oo..........."),
 ];
 
 /// The column of a command in [`MATRIX`]. `None` if the command takes no option at all.
@@ -309,6 +311,7 @@ pub(crate) const OWN_LONGS: &[Long] = &[
     value("seqadj-orig", Opt::SeqadjOrig),
     value("seqadj-reply", Opt::SeqadjReply),
     value("synproxy", Opt::Synproxy),
+    value("master", Opt::Master),
 ];
 
 const fn letter(letter: u8, takes: Takes, o: Opt) -> Short {

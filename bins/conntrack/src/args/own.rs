@@ -1,6 +1,8 @@
 //! Values of the options that the original does not have.
 
-use proto_ctnl::{Labels, Name, SeqAdj, Synproxy};
+use core::net::IpAddr;
+
+use proto_ctnl::{L4, Labels, Name, SeqAdj, Synproxy, Tuple};
 
 use super::counts::{CountKey, SortKey};
 use super::numbers::{whole_c_int, whole_decimal};
@@ -26,6 +28,7 @@ pub(super) fn set(request: &mut Request, opt: Opt, value: &[u8]) -> Result<(), F
         Opt::SeqadjOrig => seqadj(value).map(|adj| request.seqadj[0] = adj),
         Opt::SeqadjReply => seqadj(value).map(|adj| request.seqadj[1] = adj),
         Opt::Synproxy => synproxy(value).map(|s| request.synproxy = s),
+        Opt::Master => tuple(value).map(|tuple| request.master = tuple),
         _ => Some(()),
     };
     stored.ok_or_else(|| unexpected(opt, value))
@@ -86,6 +89,17 @@ fn synproxy(text: &[u8]) -> Option<Synproxy> {
     Some(Synproxy { isn: unsigned(isn)?, its: unsigned(its)?, tsoff: unsigned(tsoff)? })
 }
 
+/// Protocol, addresses and ports, or keys, of the original direction.
+fn tuple(text: &[u8]) -> Option<Tuple> {
+    let [protocol, src, dst, sport, dport] = numbers(text)?;
+    let ip = |text| core::str::from_utf8(text).ok()?.parse().ok();
+    let port = |text| decimal(text, u64::from(u16::MAX)).map(|n| n as u16);
+    let (src, dst): (IpAddr, IpAddr) = (ip(src)?, ip(dst)?);
+    let proto = decimal(protocol, u64::from(u8::MAX))? as u8;
+    let l4 = L4 { a: port(sport)?, b: port(dport)? };
+    (src.is_ipv4() == dst.is_ipv4()).then_some(Tuple { src, dst, proto, l4 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +115,13 @@ mod tests {
         );
         assert_eq!(seqadj(b"1,2"), None);
         assert_eq!(synproxy(b"1,2,3"), Some(Synproxy { isn: 1, its: 2, tsoff: 3 }));
+        let master = tuple(b"6,192.0.2.1,192.0.2.2,1000,21").map(|tuple| (tuple.proto, tuple.l4));
+        assert_eq!(master, Some((6, L4::ports(1000, 21))));
+        for bad in
+            ["6,192.0.2.1,2001:db8::1,1,2", "256,::1,::2,1,2", "6,::1,::2,1", "6,::1,::2,1,70000"]
+        {
+            assert_eq!(tuple(bad.as_bytes()), None, "{bad}");
+        }
         assert_eq!(seconds(b"-1"), None);
     }
 }

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::rc::Rc;
 
 use proto_ctnl::render::LabelNames;
-use proto_ctnl::{Labels, Name, SeqAdj, Synproxy};
+use proto_ctnl::{Labels, Name, SeqAdj, Synproxy, Tuple};
 
 use super::counts::{CountKey, SortKey};
 use super::fields::{self, Ranges};
@@ -79,6 +79,8 @@ pub(crate) struct Request {
     pub(crate) label_bits: Labels,
     pub(crate) seqadj: [SeqAdj; 2],
     pub(crate) synproxy: Synproxy,
+    /// The connection that expects the one to make.
+    pub(crate) master: Tuple,
     /// Names for rendering, if labels were asked for and a file with names was found.
     pub(crate) label_names: Option<Rc<LabelNames>>,
     pub(crate) filter_file: Vec<u8>,
@@ -154,6 +156,7 @@ impl Default for Request {
             label_bits: Labels::default(),
             seqadj: [SeqAdj::default(); 2],
             synproxy: Synproxy::default(),
+            master: Tuple::default(),
             label_names: None,
             filter_file: Vec::new(),
             sort: None,

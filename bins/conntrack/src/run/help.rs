@@ -27,7 +27,7 @@ TABLE is conntrack, expect, dying or unconfirmed, or a beginning of it.
 ";
 
 /// How each option is written, and what it is for.
-const OPTIONS: [(Opt, &str, &str); 43] = [
+const OPTIONS: [(Opt, &str, &str); 44] = [
     (Opt::Src, "-s, --src ADDR[/LEN]", "source of the original direction"),
     (Opt::Dst, "-d, --dst ADDR[/LEN]", "destination of the original direction"),
     (Opt::ReplySrc, "-r, --reply-src ADDR", "source of the reply direction"),
@@ -62,6 +62,7 @@ const OPTIONS: [(Opt, &str, &str); 43] = [
     (Opt::SeqadjOrig, "--seqadj-orig POS,OLD,NEW", "sequence adjustment"),
     (Opt::SeqadjReply, "--seqadj-reply POS,OLD,NEW", "the same of the reply direction"),
     (Opt::Synproxy, "--synproxy ISN,ITS,TSOFF", "state of the SYN proxy"),
+    (Opt::Master, "--master PROTO,SRC,DST,SPORT,DPORT", "the flow that expects this one"),
     (Opt::FilterFile, "--filter-file FILE", "matches one line of options in FILE at least"),
     (Opt::Zero, "-z, --zero", "zero the counters that are listed"),
     (Opt::EventMask, "-e, --event-mask KINDS", "ALL, NEW, UPDATES, DESTROY"),

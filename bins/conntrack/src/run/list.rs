@@ -1,8 +1,10 @@
 //! `-L`: the table, filtered; sorted, cut or counted if that was asked for.
 
+use std::io::{self, BufRead as _, BufReader, Seek as _, Write as _};
 use std::ops::ControlFlow;
 
-use proto_ctnl::Flow;
+use proto_ctnl::{Flow, Present};
+use tempfile::SpooledTempFile;
 
 use super::count_by::Counts;
 use super::dump::dump_until;
@@ -15,6 +17,9 @@ use crate::kernel::Kernel;
 use crate::output::{Out, Progress};
 use crate::show::{Form, Show};
 
+/// Octets of lines about related flows that are kept in memory; a file takes more.
+const RELATED_MEMORY: usize = 1 << 20;
+
 pub(super) fn list(request: &Request) -> Result<(), Failure> {
     let mut out = Out::new()?;
     let filter = super::filter(request)?;
@@ -26,6 +31,8 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
         document: Document::new("conntrack"),
         progress: Progress::new("shown"),
         shown: 0,
+        related: tempfile::spooled_tempfile(RELATED_MEMORY),
+        line: Vec::new(),
         out: &mut out,
     };
     let result = if let Some(key) = request.sort {
@@ -33,6 +40,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
     } else {
         all(request, &filter, &mut listing)
     };
+    let result = listing.related().and(result);
     listing.progress.done();
     if result.is_err() {
         // What was shown before stays.
@@ -51,7 +59,7 @@ fn all(request: &Request, filter: &Filter, listing: &mut Listing<'_>) -> Result<
     let whole = request.given.has(Opt::Zero);
     dump_until(&mut kernel, request, filter, |flow| {
         if listing.shown < most {
-            listing.flow(flow)?;
+            listing.or_later(flow)?;
         }
         let enough = listing.shown >= most && !whole;
         Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -64,6 +72,9 @@ pub(super) struct Listing<'a> {
     document: Document,
     progress: Progress,
     shown: u64,
+    /// Lines that make flows which others expect: those must exist by then.
+    related: SpooledTempFile,
+    line: Vec<u8>,
     out: &'a mut Out,
 }
 
@@ -73,6 +84,31 @@ impl Listing<'_> {
         self.begin();
         self.show.flow(flow, &mut self.out.buffer);
         self.end()
+    }
+
+    /// Shows a flow, or keeps it for the end if it can only be made when all others are.
+    fn or_later(&mut self, flow: &Flow) -> Result<(), Failure> {
+        if self.show.form != Form::Save || !flow.present.has(Present::MASTER) {
+            return self.flow(flow);
+        }
+        self.shown += 1;
+        self.line.clear();
+        self.show.flow(flow, &mut self.line);
+        self.line.push(b'\n');
+        self.related.write_all(&self.line).map_err(|e| kept(&e))
+    }
+
+    /// Shows the flows that were kept.
+    fn related(&mut self) -> Result<(), Failure> {
+        self.related.rewind().map_err(|e| kept(&e))?;
+        let mut lines = BufReader::new(&mut self.related);
+        loop {
+            self.line.clear();
+            if lines.read_until(b'\n', &mut self.line).map_err(|e| kept(&e))? == 0 {
+                return Ok(());
+            }
+            self.out.append(&self.line)?;
+        }
     }
 
     /// Shows what was rendered before.
@@ -96,4 +132,9 @@ impl Listing<'_> {
         }
         self.out.line_done()
     }
+}
+
+fn kept(error: &io::Error) -> Failure {
+    let reason = crate::failure::errno_text(error.raw_os_error().unwrap_or(0));
+    Failure::other(&[b"can't keep what is to be shown last: ", reason.as_bytes()])
 }
