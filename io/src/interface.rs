@@ -88,6 +88,11 @@ impl Interface {
         self.flags & libc::IFF_UP.cast_unsigned() != 0
     }
 
+    /// Whether groups can be reached by it (`IFF_MULTICAST`).
+    pub fn is_multicast(&self) -> bool {
+        self.flags & libc::IFF_MULTICAST.cast_unsigned() != 0
+    }
+
     /// Whether it has a carrier (`IFF_RUNNING`).
     pub fn is_running(&self) -> bool {
         self.flags & libc::IFF_RUNNING.cast_unsigned() != 0

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "system calls and memory shared with the kernel need it")]
 
+mod address;
 mod alloc;
 mod bpf;
 mod channel;
@@ -25,6 +26,7 @@ mod signal;
 mod sockopt;
 pub mod sysctl;
 
+pub use address::{DeviceAddress, device_addresses};
 pub use alloc::CountingAlloc;
 pub use channel::{
     CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, ChannelSockets, Transmitted,
@@ -43,6 +45,7 @@ pub use ring::{
 };
 pub use rustix::io::Errno;
 pub use signal::Signals;
+pub use sockopt::buffers_granted;
 
 /// Octets that a buffer for merged datagrams needs: the most that one receive can bring, and
 /// the kernel's header.

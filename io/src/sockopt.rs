@@ -55,6 +55,20 @@ pub(crate) fn send_buffer(fd: impl AsFd, octets: u32) -> io::Result<u32> {
     Ok(u32::try_from(reported).unwrap_or(u32::MAX))
 }
 
+/// What this process would get if it asked for buffers of a UDP socket of so many octets: one
+/// number for receiving and one for sending, at most what was asked for.
+///
+/// # Errors
+/// If no socket can be made.
+pub fn buffers_granted(receive: u32, send: u32) -> io::Result<(u32, u32)> {
+    let any = (std::net::Ipv4Addr::UNSPECIFIED, 0);
+    let socket = std::net::UdpSocket::bind(any)?;
+    // What the kernel reports is the double, and a small least size for tiny ones.
+    let receive = receive.min(receive_buffer(&socket, receive)? / 2);
+    let send = send.min(send_buffer(&socket, send)? / 2);
+    Ok((receive, send))
+}
+
 /// Sends UDP without checksums.
 pub(crate) fn no_checksum(fd: impl AsFd) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, &1i32)

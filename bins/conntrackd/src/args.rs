@@ -18,6 +18,8 @@ pub enum Action {
     Help,
     /// `-v`.
     Version,
+    /// `--check`: judge the configuration.
+    Check,
     /// Be the daemon.
     Daemon {
         /// `-d`: in the background.
@@ -109,6 +111,7 @@ pub fn parse(
         arguments: arguments.into_iter().collect::<Vec<_>>().into_iter().peekable(),
         background: false,
         asks: false,
+        check: false,
         request: None,
         config: PathBuf::from(CONFIG_FILE),
         warnings,
@@ -116,6 +119,7 @@ pub fn parse(
     let mut done = None;
     while let Some(argument) = reader.arguments.next() {
         match argument.as_bytes().get(1) {
+            _ if argument == "--check" => reader.check = true,
             Some(b'h') => done = Some(Action::Help),
             Some(b'v') => done = Some(Action::Version),
             Some(letter) => reader.option(*letter, &argument)?,
@@ -127,6 +131,9 @@ pub fn parse(
     }
     let action = match done {
         Some(action) => action,
+        // It starts nothing and asks nobody.
+        None if reader.check && (reader.asks || reader.background) => return Err(Failure::Invalid),
+        None if reader.check => Action::Check,
         None if reader.asks => Action::Request(reader.request),
         None => Action::Daemon { background: reader.background },
     };
@@ -137,6 +144,7 @@ struct Reader<'a> {
     arguments: std::iter::Peekable<std::vec::IntoIter<OsString>>,
     background: bool,
     asks: bool,
+    check: bool,
     request: Option<Request>,
     config: PathBuf,
     warnings: &'a mut Vec<&'static str>,
@@ -329,5 +337,10 @@ mod tests {
         assert_eq!(ids("-i xCx conf"), Ok(None));
         assert_eq!(ids("-d"), Ok(None));
         assert_eq!(ids("-s -h"), Ok(None));
+        assert_eq!(ids("--check -s"), Err(Failure::Invalid));
+        assert_eq!(ids("-d --check"), Err(Failure::Invalid));
+        assert_eq!(ids("--chec"), Err(Failure::Unknown("--chec".into())));
+        let check = parse(["--check".into()], &mut Vec::new()).map(|command| command.action);
+        assert_eq!(check, Ok(Action::Check));
     }
 }

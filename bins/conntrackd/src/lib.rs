@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "only the program itself uses this library")]
 
 pub mod args;
+pub mod check;
 pub mod client;
 pub mod conf;
 pub mod daemon;

@@ -16,7 +16,7 @@ use crate::conf::environment::Machine;
 use crate::conf::settings::Settings;
 use crate::daemon::{self, Engine};
 use crate::log::print_early;
-use crate::{client, text};
+use crate::{check, client, text};
 
 /// Runs the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -> ExitCode {
@@ -40,6 +40,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -
     match command.action {
         Action::Help => print(&text::usage(&program.to_string_lossy())),
         Action::Version => print(&text::version()),
+        Action::Check => {
+            return with_file(&command, |file| {
+                let (report, status) = check::check(&command.config, file);
+                print(&report);
+                ExitCode::from(status)
+            });
+        }
         Action::Request(request) => return configured(&command, |s| ask(s, request)),
         Action::Daemon { background } => {
             return configured(&command, |settings| daemon::run(settings, background, engine));
@@ -50,6 +57,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -
 
 /// Reads the configuration and goes on with it.
 fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCode {
+    with_file(command, |file| understood(file, go_on))
+}
+
+/// Goes on with the octets of the configuration.
+fn with_file(command: &Command, go_on: impl FnOnce(&[u8]) -> ExitCode) -> ExitCode {
     // Everything that is made from here on is for its owner alone.
     rustix::process::umask(Mode::from_raw_mode(0o177));
     let file = match fs::read(&command.config) {
@@ -65,7 +77,11 @@ fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCod
             return ExitCode::FAILURE;
         }
     };
-    let reading = conf::read(&file, &Machine);
+    go_on(&file)
+}
+
+fn understood(file: &[u8], go_on: impl FnOnce(&Settings) -> u8) -> ExitCode {
+    let reading = conf::read(file, &Machine);
     for diagnostic in &reading.diagnostics {
         print_early(diagnostic.level, &diagnostic.text);
         if let Some(hint) = &diagnostic.hint {

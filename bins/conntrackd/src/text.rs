@@ -27,6 +27,7 @@ Without a command it runs in the foreground.
 General commands:
   -d, run in the background
   -C [configfile], read this file instead of /etc/conntrackd/conntrackd.conf
+  --check, say what is wrong with the configuration and what to do; start nothing
   -v, print the version
   -h, print this help
 

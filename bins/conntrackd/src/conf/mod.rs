@@ -12,6 +12,7 @@ pub mod filter;
 pub mod helper;
 pub mod hint;
 pub mod lexer;
+pub mod outline;
 pub mod own;
 pub mod parser;
 pub mod settings;
@@ -22,6 +23,7 @@ pub mod vocabulary;
 
 use diagnostic::Diagnostic;
 use environment::Environment;
+use outline::Outline;
 use settings::Settings;
 
 /// What a file says.
@@ -31,6 +33,10 @@ pub struct Reading {
     pub settings: Option<Settings>,
     /// Warnings, and the error that ended the reading.
     pub diagnostics: Vec<Diagnostic>,
+    /// Further warnings, which only a check tells.
+    pub notes: Vec<Diagnostic>,
+    /// Where everything stands.
+    pub outline: Outline,
 }
 
 /// Reads the bytes of a file.
@@ -40,5 +46,6 @@ pub fn read(file: &[u8], environment: &dyn Environment) -> Reading {
         Ok(()) => Some(parser.settings),
         Err(parser::Stop) => None,
     };
-    Reading { settings, diagnostics: parser.diagnostics }
+    let outline = Outline::new(&parser.outline);
+    Reading { settings, diagnostics: parser.diagnostics, notes: parser.notes, outline }
 }

@@ -48,6 +48,9 @@ pub struct Parser<'a> {
     pub outline: Vec<Item<'a>>,
     /// What is known of the machine.
     pub environment: &'a dyn Environment,
+    /// What the original accepts without a word and does not do as written, with what to do. Only
+    /// told to whoever asks for a check.
+    pub notes: Vec<Diagnostic>,
     /// What was said so far.
     pub diagnostics: Vec<Diagnostic>,
     /// What was read so far.
@@ -69,6 +72,7 @@ impl<'a> Parser<'a> {
             blocks: Vec::new(),
             outline: Vec::new(),
             environment,
+            notes: Vec::new(),
             diagnostics: Vec::new(),
             settings: Settings::default(),
             networks: Vec::new(),
@@ -236,7 +240,14 @@ impl<'a> Parser<'a> {
     pub fn log_file(&mut self, default: &'static str, name: &str) -> Parse<Option<&'a [u8]>> {
         let token = self.take();
         match token.class {
-            Class::Bool(on) => Ok(on.then_some(default.as_bytes())),
+            Class::Bool(true) => Ok(Some(default.as_bytes())),
+            Class::Bool(false) => {
+                self.note(
+                    "`LogFile off' changes nothing: a file that was named before stays",
+                    "remove both lines to have no log file",
+                );
+                Ok(None)
+            }
             Class::Path if token.text.len() > FILE_PATH_MAX => {
                 self.fail(format!("{name} path is longer than 256 characters"))
             }
@@ -342,7 +353,16 @@ impl<'a> Parser<'a> {
     pub fn number(&mut self) -> Parse<u32> {
         let token = self.take();
         match token.class {
-            Class::Number(value) => Ok(value),
+            Class::Number(value) => {
+                let written = String::from_utf8_lossy(token.text);
+                if written.parse() != Ok(value) {
+                    self.note(
+                        format!("`{written}' is too large: it is read as {value}"),
+                        "write a number below 4294967296",
+                    );
+                }
+                Ok(value)
+            }
             _ => self.unexpected_for(token, "a number"),
         }
     }
@@ -381,6 +401,12 @@ impl<'a> Parser<'a> {
     /// Adds a warning.
     pub fn warn(&mut self, text: impl Into<Vec<u8>>) {
         self.diagnostics.push(Diagnostic::warning(self.last, text));
+    }
+
+    /// Adds what only a check tells.
+    pub fn note(&mut self, text: impl Into<Vec<u8>>, advice: &str) {
+        let hint = Some(advice.to_owned());
+        self.notes.push(Diagnostic { hint, ..Diagnostic::warning(self.last, text) });
     }
 
     /// Ends the reading.

@@ -195,14 +195,25 @@ impl<'a> Parser<'a> {
                 return self.unicast_address(link, name);
             }
             "Interface" => return self.link_interface(link),
-            "Group" if multicast => link.port = (self.number()? & 0xffff) as u16,
-            "Port" if !multicast => link.port = (self.number()? & 0xffff) as u16,
+            "Group" if multicast => link.port = self.port()?,
+            "Port" if !multicast => link.port = self.port()?,
             "SndSocketBuffer" => link.send_buffer = self.number()?,
             "RcvSocketBuffer" => link.receive_buffer = self.number()?,
             "Checksum" => link.checksum = self.bool()?,
             _ => return self.unexpected(token),
         }
         self.refuse_fifth_link()
+    }
+
+    /// A port, of which the original keeps the lower 16 bits.
+    fn port(&mut self) -> Parse<u16> {
+        let number = self.number()?;
+        let port = (number & 0xffff) as u16;
+        if number > u32::from(port) {
+            let text = format!("there is no port {number}: {port} is used");
+            self.note(text, "write a number from 1 to 65535");
+        }
+        Ok(port)
     }
 
     fn link_interface(&mut self, link: &mut Link) -> Parse {

@@ -1,0 +1,131 @@
+//! `--check`: reads a configuration, compares it with the machine, and says what is wrong with it
+//! and what to do. Nothing is started, opened for others or changed.
+
+mod general;
+mod links;
+mod replication;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use engine::log::Level;
+
+use crate::conf::convert::{Refusal, convert};
+use crate::conf::environment::Machine;
+use crate::conf::outline::Outline;
+use crate::conf::settings::Settings;
+use crate::conf::token::Place;
+use crate::conf::{self, Reading};
+
+/// Exit status if there is nothing to say.
+const CLEAN: u8 = 0;
+/// Exit status if a daemon would not start, or not do its work.
+const ERRORS: u8 = 1;
+/// Exit status if a daemon works, but probably not as meant.
+const WARNINGS: u8 = 2;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    is_error: bool,
+    /// Where; nothing for what is about the whole file.
+    place: Option<Place>,
+    /// What is wrong.
+    text: String,
+    /// What to do.
+    advice: String,
+}
+
+/// All that was found so far.
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// Something with which a daemon does not start or does not do its work.
+    fn error(&mut self, place: Option<Place>, text: impl Into<String>, advice: impl Into<String>) {
+        let (text, advice) = (text.into(), advice.into());
+        self.0.push(Finding { is_error: true, place, text, advice });
+    }
+
+    /// Something that is probably not meant.
+    fn warning(
+        &mut self,
+        place: Option<Place>,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let (text, advice) = (text.into(), advice.into());
+        self.0.push(Finding { is_error: false, place, text, advice });
+    }
+
+    fn has_errors(&self) -> bool {
+        self.0.iter().any(|finding| finding.is_error)
+    }
+}
+
+/// Checks what stands in a file. Gives the report and the exit status.
+pub fn check(path: &Path, file: &[u8]) -> (String, u8) {
+    let Reading { settings, diagnostics, notes, outline } = conf::read(file, &Machine);
+    let mut findings = Findings::default();
+    for diagnostic in diagnostics.into_iter().chain(notes) {
+        let text = String::from_utf8_lossy(&diagnostic.text).trim_end().to_owned();
+        // Devices are looked at with their links, where more can be said.
+        let is_device = text.ends_with(" is an invalid interface");
+        let is_error = diagnostic.level == Level::Error;
+        let advice = match diagnostic.hint {
+            Some(hint) => hint,
+            None if is_error => "the file is read up to here".to_owned(),
+            None => "the daemon starts without it".to_owned(),
+        };
+        if !is_device {
+            findings.0.push(Finding { is_error, place: Some(diagnostic.place), text, advice });
+        }
+    }
+    if let Some(settings) = &settings {
+        check_settings(settings, &outline, &mut findings);
+    }
+    report(path, findings)
+}
+
+fn check_settings(settings: &Settings, outline: &Outline, findings: &mut Findings) {
+    for (entry, first) in outline.repeated() {
+        let text = format!("`{}' was set in line {} already", entry.word, first.line);
+        findings.warning(Some(entry.place), text, "this one counts: remove the other");
+    }
+    general::check(settings, outline, findings);
+    if let Some(sync) = &settings.sync {
+        replication::check(sync, outline, findings);
+        links::check(sync, outline, findings);
+    }
+    match convert(settings, &Machine) {
+        Ok(_) => {}
+        // The links were looked at one by one.
+        Err(Refusal::Channel(_)) if findings.has_errors() => {}
+        Err(refusal @ Refusal::Channel(_)) => {
+            findings.error(outline.find(&["Sync"]), refusal.to_string(), "look at the links");
+        }
+        Err(refusal) => findings.error(None, refusal.to_string(), "remove it"),
+    }
+}
+
+fn report(path: &Path, mut findings: Findings) -> (String, u8) {
+    findings.0.sort_by_key(|finding| finding.place.unwrap_or_default());
+    let mut out = String::new();
+    for Finding { is_error, place, text, advice } in &findings.0 {
+        let kind = if *is_error { "error" } else { "warning" };
+        let _ = write!(out, "{}:", path.display());
+        if let Some(Place { line, column }) = place {
+            let _ = write!(out, "{line}:{column}:");
+        }
+        let _ = writeln!(out, " {kind}: {text}\n\t{advice}");
+    }
+    let errors = findings.0.iter().filter(|finding| finding.is_error).count();
+    let warnings = findings.0.len() - errors;
+    let _ = writeln!(out, "{}: errors: {errors}, warnings: {warnings}", path.display());
+    let status = match (errors, warnings) {
+        (0, 0) => CLEAN,
+        (0, _) => WARNINGS,
+        _ => ERRORS,
+    };
+    (out, status)
+}

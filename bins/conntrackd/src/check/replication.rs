@@ -1,0 +1,48 @@
+//! The protocol's numbers against each other.
+
+use super::Findings;
+use crate::conf::convert::mode;
+use crate::conf::outline::Outline;
+use crate::conf::settings::Sync;
+use crate::conf::token::ModeName;
+
+pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
+    let in_mode = |word| outline.find(&["Sync", "Mode", word]);
+    let modes = sync.modes.iter().filter(|line| line.is_some()).count();
+    if modes == 0 {
+        findings.warning(
+            outline.find(&["Sync"]),
+            "there is no `Mode': FTFW is used",
+            "add: Mode FTFW { }",
+        );
+    }
+    if modes > 1 {
+        findings.warning(
+            outline.find(&["Sync", "Mode"]),
+            "there are several modes: FTFW goes before ALARM, ALARM before NOTRACK",
+            "remove all but one",
+        );
+    }
+    match mode(sync) {
+        ModeName::Ftfw if sync.resend_queue < sync.ack_window => findings.warning(
+            in_mode("ResendQueueSize").or_else(|| in_mode("ACKWindowSize")),
+            format!(
+                "ResendQueueSize {} is below ACKWindowSize {}: what is lost cannot be sent again",
+                sync.resend_queue, sync.ack_window
+            ),
+            format!("set ResendQueueSize to {} at least", sync.ack_window.saturating_mul(4)),
+        ),
+        // A state is sent again up to a second after RefreshTime.
+        ModeName::Alarm if sync.cache_secs <= sync.refresh_secs.saturating_add(1) => findings
+            .warning(
+                in_mode("CacheTimeout").or_else(|| in_mode("RefreshTime")),
+                format!(
+                    "CacheTimeout {} is not above RefreshTime {}: states are forgotten before they \
+                     are sent again",
+                    sync.cache_secs, sync.refresh_secs
+                ),
+                format!("set CacheTimeout to {}", sync.refresh_secs.saturating_mul(3)),
+            ),
+        _ => {}
+    }
+}

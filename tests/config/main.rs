@@ -1,0 +1,4 @@
+//! Configuration files against real kernels: which of them start, and what a check says.
+
+#[cfg(test)]
+mod check;
