@@ -36,6 +36,9 @@ pub struct Events {
     pub buffer_max_bytes: u32,
     /// Seconds from an overrun to the re-reading of the table; `None` never re-reads.
     pub overrun_resync_secs: Option<u32>,
+    /// Seconds between two readings of the table that take the place of events (`PollSecs`); `None`
+    /// listens for events.
+    pub poll_secs: Option<u32>,
     /// Whether events must not be lost (`NetlinkEventsReliable`).
     pub reliable: bool,
     /// Whether the daemon may set `net.netfilter.nf_conntrack_events` to 1 in its namespace.
@@ -220,6 +223,7 @@ impl Default for Events {
             buffer_bytes: None,
             buffer_max_bytes: 0,
             overrun_resync_secs: Some(30),
+            poll_secs: None,
             reliable: false,
             set_events_sysctl: true,
         }

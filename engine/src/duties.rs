@@ -36,6 +36,8 @@ impl Shard {
                 };
                 self.outcomes.push_back(Outcome::Dump { asker, out, next });
             }
+            // Who never listens has nothing to change.
+            Order::HearNew(_) if self.kernel.polls() => self.outcomes.push_back(Outcome::HearsNew),
             Order::HearNew(hear) => self.hear_new = Some(hear),
             Order::Commit(pass) => {
                 let began = match pass {

@@ -184,7 +184,14 @@ impl Shard {
             }
             (Ok(KernelContent::Flow(flow)), _) => self.on_event(now, &flow),
             (Ok(KernelContent::Expect(expect)), Content::Dump) => {
-                self.kernel.on_dump_expect(now.at, &mut self.caches, &expect);
+                if expect.write_to(&mut self.expect).is_err() {
+                    self.counters.unknown += 1;
+                    return;
+                }
+                let expect = self.expect;
+                if self.wants(&expect) {
+                    self.kernel.on_dump_expect(now.at, &mut self.caches, &expect);
+                }
             }
             (Ok(KernelContent::Expect(expect)), _) => {
                 self.counters.events += 1;

@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod alarm;
 #[cfg(test)]
+mod polling;
+#[cfg(test)]
 mod replication;

@@ -137,6 +137,7 @@ impl Node {
                 0,
             ),
             session: Some(session(settings, unix, now)),
+            poll: None,
             overrun_resync: Some(Duration::from_secs(5)),
             buckets: 64,
             look: false,

@@ -92,7 +92,6 @@ fn the_engine_section_names_what_is_wrong() {
 #[test]
 fn what_the_engine_cannot_do_is_refused_by_name_and_line() {
     let cases = [
-        ("General {\n PollSecs 3\n}", "PollSecs", 2),
         ("Helper {\n\n Type ftp inet tcp { }\n}", "Helper", 3),
         ("Sync {\n Mode NOTRACK {\n DisableInternalCache on\n } }", "DisableInternalCache", 3),
     ];

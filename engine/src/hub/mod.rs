@@ -91,6 +91,9 @@ pub struct Hub {
     request_at: Option<Instant>,
     /// When the peer's last request was answered.
     asked_at: Option<Instant>,
+    poll: Option<Duration>,
+    /// When the kernel's table is to be read because nobody listens for events.
+    poll_at: Option<Instant>,
     purge_delay: Duration,
     /// When the kernel's table is to be flushed.
     purge_at: Option<Instant>,
@@ -106,6 +109,8 @@ pub struct HubParts {
     pub session: Option<Session>,
     /// Longest time from an overrun to the re-reading of the table; `None` never re-reads.
     pub overrun_resync: Option<Duration>,
+    /// Time between two readings of the kernel's table where these take the place of events.
+    pub poll: Option<Duration>,
     /// Buckets of the kernel's hash table.
     pub buckets: u64,
     /// Whether shards can look at silent flows without asking for each.
@@ -149,6 +154,8 @@ impl Hub {
             resend_at: None,
             request_at: None,
             asked_at: None,
+            poll: parts.poll,
+            poll_at: None,
             purge_delay: parts.purge_delay,
             purge_at: None,
             statistics: VecDeque::new(),
@@ -283,11 +290,15 @@ impl Hub {
             self.request_at = None;
             self.request_resync();
         }
+        if self.poll_at.take_if(|at| *at <= now).is_some() {
+            self.plan.demand(now, TableUse::Reconcile);
+        }
         if let Some((purpose, shards)) = self.plan.poll(now) {
             for k in (0..self.shards.count()).filter(|&k| shards.has(k)) {
                 self.shards.order(k, Order::ReadBegin(purpose));
             }
-            self.base.netlink.resyncs += u64::from(purpose == TableUse::Reconcile);
+            let resync = purpose == TableUse::Reconcile && self.poll.is_none();
+            self.base.netlink.resyncs += u64::from(resync);
             let lost = std::mem::take(&mut self.lost);
             if lost > 0 {
                 self.log.notice(format_args!("{lost} events were lost, reading the kernel table"));
@@ -327,6 +338,7 @@ impl Hub {
             self.resend_at,
             self.request_at,
             self.purge_at,
+            self.poll_at,
         ]
         .into_iter()
         .flatten()
@@ -473,6 +485,9 @@ impl Hub {
         if purpose == TableUse::Start && self.session.is_some() {
             // The peer may be up already, and know flows of an earlier life of this node at best.
             self.bulk();
+        }
+        if let (TableUse::Start | TableUse::Reconcile, Some(poll)) = (purpose, self.poll) {
+            self.poll_at = Some(now + poll);
         }
         if purpose != TableUse::Flush {
             self.audit.table_was_read(now);

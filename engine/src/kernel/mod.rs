@@ -87,6 +87,8 @@ pub struct KernelConfig {
     pub patience: Duration,
     /// Time over which a pass over silent flows is spread.
     pub audit_period: Duration,
+    /// Nobody listens for events: readings of the table take their place (`PollSecs`).
+    pub polls: bool,
     /// Whether the owner can look at flows, see [`KernelSide::poll_look`].
     pub look: bool,
 }
@@ -103,6 +105,7 @@ impl Default for KernelConfig {
             filter: FlowFilter::default(),
             patience: Duration::from_secs(2),
             audit_period: Duration::from_secs(50),
+            polls: false,
             look: false,
         }
     }

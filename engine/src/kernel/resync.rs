@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use proto_ctnl::{
-    Content, ExpectRef, Flow, FlowRef, Labels, Messages, Present, ProtoInfo, shard_of,
+    Content, Expect, ExpectPresent, Flow, FlowRef, Labels, Messages, Present, ProtoInfo, shard_of,
 };
 
 use crate::cache::{Dumped, FlowIndex};
@@ -70,6 +70,11 @@ pub(super) struct DumpRun {
 }
 
 impl KernelSide {
+    /// Whether readings of the table take the place of events.
+    pub(crate) const fn polls(&self) -> bool {
+        self.config.polls
+    }
+
     /// A dump of the kernel's table begins; events read before it were handled. `false`: another
     /// dump, or a flush, is under way.
     pub fn begin_dump(&mut self, purpose: DumpPurpose, caches: &mut Caches) -> bool {
@@ -77,6 +82,9 @@ impl KernelSide {
             return false;
         }
         caches.internal.begin_epoch();
+        if self.config.polls {
+            caches.expects_internal.begin_epoch();
+        }
         self.dump = Some(DumpRun {
             purpose,
             report: ResyncReport::default(),
@@ -92,7 +100,13 @@ impl KernelSide {
         for message in Messages::new(bytes) {
             match message.and_then(|message| message.content()) {
                 Ok(Content::Flow(flow)) => self.on_dump_message(now, caches, &flow),
-                Ok(Content::Expect(expect)) => self.on_dump_expect(now, caches, &expect),
+                Ok(Content::Expect(expect)) => {
+                    let mut owned = Expect::default();
+                    match expect.write_to(&mut owned) {
+                        Ok(()) => self.on_dump_expect(now, caches, &owned),
+                        Err(_) => self.counters.malformed += 1,
+                    }
+                }
                 Ok(_) => {}
                 Err(_) => self.counters.malformed += 1,
             }
@@ -120,8 +134,8 @@ impl KernelSide {
         match outcome {
             Absorbed::Created(index) => {
                 run.report.created += 1;
-                if committed {
-                    // Events were on when it was made.
+                if committed || self.config.polls {
+                    // Events were on when it was made, or nobody listens for them anyway.
                     caches.internal.mark_seen(index);
                 } else if run.fresh.len() < FRESH_MAX {
                     run.fresh.push(index);
@@ -135,24 +149,34 @@ impl KernelSide {
         }
     }
 
-    /// Takes an expectation of a dump: it is stored and told to nobody. Whose master is not in
-    /// this shard's internal cache is passed over.
-    pub fn on_dump_expect(&mut self, now: Instant, caches: &mut Caches, expect: &ExpectRef<'_>) {
-        let mut owned = proto_ctnl::Expect::default();
-        if expect.write_to(&mut owned).is_err() {
-            self.counters.malformed += 1;
-            return;
-        }
+    /// Takes an expectation of a dump. It is told to nobody but where readings take the place of
+    /// events. Whose master is not in this shard's internal cache is passed over.
+    pub fn on_dump_expect(&mut self, now: Instant, caches: &mut Caches, expect: &Expect) {
         if self.config.shards > 1
-            && shard_of(&owned.master, self.config.shards) != self.config.shard
+            && shard_of(&expect.master, self.config.shards) != self.config.shard
         {
             return;
         }
-        let zone = if owned.present.has(proto_ctnl::ExpectPresent::ZONE) { owned.zone } else { 0 };
-        if caches.internal.find(&owned.master, zone).is_some() {
-            // A full cache counts what it refuses.
-            let _ = caches.expects_internal.merge(&owned, self.secs(now));
+        let zone = if expect.present.has(ExpectPresent::ZONE) { expect.zone } else { 0 };
+        if caches.internal.find(&expect.master, zone).is_none() {
+            return;
         }
+        // A full cache counts what it refuses.
+        if let Ok(stored) = caches.expects_internal.merge(expect, self.secs(now))
+            && self.config.polls
+            && !stored.existed
+            && self.dump.as_ref().is_some_and(|run| run.purpose.tell() == Tell::Missed)
+        {
+            caches.expects_internal.mark_changed(stored.index);
+        }
+    }
+
+    /// A reading that took the place of events has ended: what it did not show has ended.
+    fn sweep_stale_expects(caches: &mut Caches, told: bool) {
+        while told && let Some(index) = caches.expects_internal.take_stale() {
+            caches.expects_internal.kill(index);
+        }
+        caches.expects_internal.end_epoch();
     }
 
     /// The dump is over. `complete`: it came to its regular end.
@@ -165,8 +189,12 @@ impl KernelSide {
         let Some(run) = &mut self.dump else { return };
         run.report.repeat = !complete || caches.internal.tombstones_overflowed();
         run.removing = true;
-        if !complete || run.purpose.tell() == Tell::Changes {
+        let vanished = complete && run.purpose.tell() == Tell::Missed;
+        if !vanished {
             caches.internal.end_epoch();
+        }
+        if self.config.polls {
+            Self::sweep_stale_expects(caches, vanished);
         }
         if complete && run.purpose != DumpPurpose::Merge {
             self.seen = Some(super::rhythm::Seen { begin: now, spread: Duration::ZERO });

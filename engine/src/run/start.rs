@@ -109,7 +109,8 @@ impl Daemon {
     /// What could not be opened; whatever was is closed again.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let signals = Signals::block(&SIGNALS).map_err(StartError::System)?;
-        if parts.config.events.set_events_sysctl {
+        let polls = parts.config.events.poll_secs.is_some();
+        if parts.config.events.set_events_sysctl && !polls {
             raise_events(&*parts.log);
         }
         let channels = open_channels(parts.config.sync.as_ref()).map_err(StartError::Link)?;
@@ -118,16 +119,7 @@ impl Daemon {
             .map_err(StartError::System)?;
         let hub_waker = hub_ring.waker(Token::Wake.raw()).map_err(StartError::System)?;
         let intake = EventIntake::open(&plan.intake).map_err(StartError::Kernel)?;
-        parts.log.notice(format_args!(
-            "{} shards, intake: {} ({})",
-            plan.shards,
-            intake.kind(),
-            intake.reason()
-        ));
-        parts.log.notice(format_args!(
-            "netlink event socket buffer size has been set to {} bytes",
-            plan.intake.buffer_bytes
-        ));
+        plan.tell_intake(&intake);
         let base = plan.snapshot(&intake);
         let mut intakes = intake.into_shards().into_iter();
         let Some(own) = intakes.next() else {
@@ -356,9 +348,11 @@ impl Plan {
             .map_or(cores.min(SHARDS_DEFAULT_MAX), |shards| usize::from(shards.max(1)));
         let expectations =
             config.sync.as_ref().map_or(Expectations::Off, |sync| sync.expectations.clone());
+        let polls = config.events.poll_secs.is_some();
         let intake = IntakeOptions {
             shards: shards as u8,
             kind: match config.engine.intake {
+                _ if polls => Some(IntakeKind::Single),
                 Intake::Auto => None,
                 Intake::Ring => Some(IntakeKind::Ring),
                 Intake::Filter => Some(IntakeKind::Filter),
@@ -370,6 +364,7 @@ impl Plan {
                 .unwrap_or_else(|| BUFFER_MIN.max(config.events.buffer_bytes.unwrap_or(0))),
             reliable: config.events.reliable,
             expectations: expectations != Expectations::Off,
+            subscribe: !polls,
         };
         Self {
             config: config.clone(),
@@ -377,12 +372,36 @@ impl Plan {
             intake,
             expectations,
             filter: FlowFilter::new(&config.filter),
-            lookup: open_lookup(&*log),
+            lookup: if polls { None } else { open_lookup(&*log) },
             linger: Duration::from_micros(u64::from(config.engine.linger_us)),
             began: Instant::now(),
             log,
             flow_log,
         }
+    }
+
+    fn tell_intake(&self, intake: &EventIntake) {
+        let log = &self.log;
+        if self.config.events.poll_secs.is_some() {
+            log.notice(format_args!("running in polling mode"));
+            if self.injects() {
+                log.warning(format_args!(
+                    "`PollSecs' with `DisableExternalCache': flows injected for the other node are \
+                     read as own ones and told back to it"
+                ));
+            }
+            return;
+        }
+        log.notice(format_args!(
+            "{} shards, intake: {} ({})",
+            self.shards,
+            intake.kind(),
+            intake.reason()
+        ));
+        log.notice(format_args!(
+            "netlink event socket buffer size has been set to {} bytes",
+            self.intake.buffer_bytes
+        ));
     }
 
     fn cpu(&self, k: usize) -> Option<u16> {
@@ -432,6 +451,7 @@ impl Plan {
                 inject: self.injects(),
                 filter: self.filter.clone(),
                 look: self.lookup.is_some(),
+                polls: self.config.events.poll_secs.is_some(),
                 ..KernelConfig::default()
             },
             expectations: self.expectations.clone(),
@@ -501,6 +521,10 @@ impl Plan {
         snapshot.engine.intake_reason = intake.reason().to_owned();
         snapshot.netlink.buffer_bytes = u64::from(self.intake.buffer_bytes);
         snapshot.statistics = self.config.statistics.then(CacheFigures::default);
+        if self.config.events.poll_secs.is_some() {
+            snapshot.engine.intake_reason = "PollSecs: no events are taken".into();
+            snapshot.netlink.buffer_bytes = self.config.events.buffer_bytes.unwrap_or(0).into();
+        }
         let Some(sync) = &self.config.sync else { return snapshot };
         let external = || {
             if sync.disable_external_cache {
@@ -536,6 +560,7 @@ impl Plan {
             shards,
             links,
             session: self.session(),
+            poll: self.config.events.poll_secs.map(|secs| Duration::from_secs(secs.into())),
             overrun_resync: self
                 .config
                 .events

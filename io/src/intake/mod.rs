@@ -84,11 +84,21 @@ pub struct IntakeOptions {
     pub reliable: bool,
     /// Whether events of expectations are taken as well. They come to shard 0.
     pub expectations: bool,
+    /// Without, nothing is subscribed to and no event arrives, for who reads the table from time to
+    /// time instead. Then `kind` should be [`IntakeKind::Single`], which costs least.
+    pub subscribe: bool,
 }
 
 impl Default for IntakeOptions {
     fn default() -> Self {
-        Self { shards: 1, kind: None, buffer_bytes: 32 << 20, reliable: false, expectations: false }
+        Self {
+            shards: 1,
+            kind: None,
+            buffer_bytes: 32 << 20,
+            reliable: false,
+            expectations: false,
+            subscribe: true,
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn open(
             shards
         }
     };
-    if options.expectations {
+    if options.expectations && options.subscribe {
         let socket = EventSocket { groups: EXPECTATIONS, receive_bytes: 0, reliable: false };
         shards[0].set_expectations(socket.open(|_| Ok(()))?);
     }
@@ -50,7 +50,8 @@ pub(super) fn open(
 
 /// A socket for flows. The kernel doubles the size of its buffer.
 fn socket(options: &IntakeOptions, receive_bytes: u32) -> EventSocket<'static> {
-    EventSocket { groups: FLOWS, receive_bytes, reliable: options.reliable }
+    let groups = if options.subscribe { FLOWS } else { &[] };
+    EventSocket { groups, receive_bytes, reliable: options.reliable }
 }
 
 fn open_filters(count: u8, options: &IntakeOptions) -> Result<Vec<ShardIntake>, IoError> {

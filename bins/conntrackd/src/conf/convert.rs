@@ -71,9 +71,6 @@ pub fn mode(sync: &Sync) -> ModeName {
 
 fn refuse_unsupported(settings: &Settings) -> Result<(), Refusal> {
     let refuse = |option, line| Err(Refusal::Unsupported { option, line });
-    if let Some(poll) = settings.poll_secs {
-        return refuse("PollSecs", poll.line);
-    }
     if let Some(helper) = settings.helpers.first() {
         return refuse("Helper", helper.line);
     }
@@ -94,6 +91,7 @@ fn convert_events(settings: &Settings) -> Events {
         buffer_bytes: applies.then_some(bytes),
         buffer_max_bytes: settings.buffer_max_bytes,
         overrun_resync_secs: settings.overrun_resync_secs,
+        poll_secs: settings.poll_secs.map(|poll| poll.value),
         reliable: settings.reliable,
         set_events_sysctl: settings.events_sysctl,
     }
