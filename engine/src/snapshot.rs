@@ -41,6 +41,8 @@ pub struct SyncFigures {
     pub links: Vec<LinkFigures>,
     /// Index in `links` of the one in use.
     pub active_link: usize,
+    /// How often another link came into use.
+    pub link_switches: u64,
     /// Messages that were not understood.
     pub network: NetworkFigures,
     /// Queues.

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod churn;
 pub mod cond;
 pub mod flows;
 pub mod kernel;

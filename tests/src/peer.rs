@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::cond::{wait_for, wait_until};
 use crate::netns::Netns;
 
-/// Device of the sync link in every node.
+/// Device of the first sync link in every node.
 pub const SYNC_DEVICE: &str = "sync0";
 /// Time within which a node in mode ALARM tells everything again, less a second.
 pub const REFRESH: Duration = Duration::from_secs(2);
@@ -84,8 +84,18 @@ pub enum Link {
     Udp6,
     /// Multicast over IPv4.
     Multicast,
+    /// Multicast over IPv6.
+    Multicast6,
     /// TCP over IPv4.
     Tcp,
+    /// TCP over IPv6.
+    Tcp6,
+}
+
+impl Link {
+    const fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tcp6)
+    }
 }
 
 /// What a node's configuration says.
@@ -95,8 +105,12 @@ pub struct Setup {
     pub make: Make,
     /// Protocol.
     pub mode: Mode,
-    /// Link.
+    /// Kind of the links.
     pub link: Link,
+    /// How many there are, at most 4.
+    pub links: u8,
+    /// The one that is marked as `Default`.
+    pub preferred: Option<u8>,
     /// Port where the node listens.
     pub port: u16,
     /// Port to which the node sends: other than `port` only with a relay between, and then only
@@ -126,6 +140,8 @@ impl Setup {
             make,
             mode,
             link,
+            links: 1,
+            preferred: None,
             port: 3780,
             peer_address: None,
             mode_lines: String::new(),
@@ -138,9 +154,12 @@ impl Setup {
         }
     }
 
-    fn link_block(&self, index: u8) -> String {
+    /// The block of link `n`.
+    fn link_block(&self, index: u8, n: u8) -> String {
         let peer = 3 - index;
-        let port = self.port;
+        // The original hears all groups on a port.
+        let port = self.port + u16::from(n);
+        let device = sync_device(n);
         // The original does not start where it may not have them.
         let buffers = if crate::privilege::is_inside() {
             ""
@@ -148,27 +167,34 @@ impl Setup {
             "SndSocketBuffer 8388608\nRcvSocketBuffer 8388608\n"
         };
         let other = |default: String| self.peer_address.clone().unwrap_or(default);
-        match self.link {
-            Link::Multicast => format!(
-                "Multicast {{\nIPv4_address 225.0.0.50\nGroup {port}\n\
-                 IPv4_interface {}\nInterface {SYNC_DEVICE}\n\
-                 {buffers}Checksum on\n}}\n",
-                sync_address(index)
+        let preferred = if self.preferred == Some(n) { "Default " } else { "" };
+        let (word, addresses) = match self.link {
+            Link::Multicast => (
+                "Multicast",
+                format!(
+                    "IPv4_address 225.0.0.5{n}\nGroup {port}\nIPv4_interface {}\n",
+                    sync_address_of(n, index)
+                ),
             ),
-            Link::Udp | Link::Tcp => format!(
-                "{} {{\nIPv4_address {}\nIPv4_Destination_Address {}\nPort {port}\n\
-                 Interface {SYNC_DEVICE}\n{buffers}Checksum on\n}}\n",
+            Link::Multicast6 => ("Multicast", format!("IPv6_address ff15::5{n}\nGroup {port}\n")),
+            Link::Udp | Link::Tcp => (
                 if self.link == Link::Udp { "UDP" } else { "TCP" },
-                sync_address(index),
-                other(sync_address(peer))
+                format!(
+                    "IPv4_address {}\nIPv4_Destination_Address {}\nPort {port}\n",
+                    sync_address_of(n, index),
+                    other(sync_address_of(n, peer))
+                ),
             ),
-            Link::Udp6 => format!(
-                "UDP {{\nIPv6_address {}\nIPv6_Destination_Address {}\nPort {port}\n\
-                 Interface {SYNC_DEVICE}\n{buffers}Checksum on\n}}\n",
-                sync_address6(index),
-                other(sync_address6(peer))
+            Link::Udp6 | Link::Tcp6 => (
+                if self.link == Link::Udp6 { "UDP" } else { "TCP" },
+                format!(
+                    "IPv6_address {}\nIPv6_Destination_Address {}\nPort {port}\n",
+                    sync_address6_of(n, index),
+                    other(sync_address6_of(n, peer))
+                ),
             ),
-        }
+        };
+        format!("{word} {preferred}{{\n{addresses}Interface {device}\n{buffers}Checksum on\n}}\n")
     }
 
     /// The configuration of node `index`, 1 or 2, with its files in `directory`.
@@ -185,12 +211,11 @@ impl Setup {
             }
         };
         let mut text = String::new();
+        let links: String = (0..self.links).map(|n| self.link_block(index, n)).collect();
         let _ = write!(
             text,
             "Sync {{\nMode {mode} {{\n{times}{}}}\n{}Options {{\n{}}}\n}}\n",
-            self.mode_lines,
-            self.link_block(index),
-            self.options
+            self.mode_lines, links, self.options
         );
         let d = directory.display();
         let _ = write!(
@@ -199,8 +224,8 @@ impl Setup {
              UNIX {{\nPath {d}/ctl\n}}\nNetlinkBufferSize {}\nNetlinkBufferSizeMaxGrowth {}\n\
              {}\
              Filter From Userspace {{\nAddress Ignore {{\nIPv4_address 127.0.0.1\n\
-             IPv4_address 10.99.0.0/24\nIPv4_address 225.0.0.50\n\
-             IPv6_address ::1\nIPv6_address fd99::/64\n}}\n}}\n}}\n",
+             IPv4_address 10.99.0.0/16\nIPv4_address 225.0.0.50\n\
+             IPv6_address ::1\nIPv6_address fd99::/48\n}}\n}}\n}}\n",
             self.hash_size, self.hash_limit, self.event_buffer, self.event_buffer, self.general
         );
         if self.make == Make::Ours && !self.engine.is_empty() {
@@ -222,14 +247,24 @@ fn sweep() {
     }
 }
 
-/// IPv4 address of node `index` on the sync link.
-pub fn sync_address(index: u8) -> String {
-    format!("10.99.0.{index}")
+/// Device of sync link `n`, from 0.
+pub fn sync_device(n: u8) -> String {
+    format!("sync{n}")
 }
 
-/// IPv6 address of node `index` on the sync link.
-pub fn sync_address6(index: u8) -> String {
-    format!("fd99::{index}")
+/// IPv4 address of node `index` on the first sync link.
+pub fn sync_address(index: u8) -> String {
+    sync_address_of(0, index)
+}
+
+/// IPv4 address of node `index` on sync link `n`.
+pub fn sync_address_of(n: u8, index: u8) -> String {
+    format!("10.99.{n}.{index}")
+}
+
+/// IPv6 address of node `index` on sync link `n`.
+pub fn sync_address6_of(n: u8, index: u8) -> String {
+    format!("fd99:0:0:{n}::{index}")
 }
 
 /// A node: its namespace and, while it runs, its daemon.
@@ -489,10 +524,20 @@ impl Pair {
     /// Two nodes that do not run yet.
     pub fn new(a: Setup, b: Setup) -> Self {
         let (a, b) = (Node::new(1, a), Node::new(2, b));
-        Netns::wire(
-            (&a.ns, SYNC_DEVICE, &["10.99.0.1/24", "fd99::1/64"]),
-            (&b.ns, SYNC_DEVICE, &["10.99.0.2/24", "fd99::2/64"]),
-        );
+        for n in 0..a.setup.links {
+            let device = sync_device(n);
+            let addresses = |index| {
+                [
+                    format!("{}/24", sync_address_of(n, index)),
+                    format!("{}/64", sync_address6_of(n, index)),
+                ]
+            };
+            let (one, two) = (addresses(1), addresses(2));
+            Netns::wire(
+                (&a.ns, &device, &[&one[0], &one[1]]),
+                (&b.ns, &device, &[&two[0], &two[1]]),
+            );
+        }
         Self { a, b }
     }
 
@@ -511,7 +556,7 @@ impl Pair {
     pub fn start(&mut self) {
         self.a.start();
         self.b.start();
-        if self.a.setup.link == Link::Tcp {
+        if self.a.setup.link.is_tcp() {
             for node in [&self.a, &self.b] {
                 wait_until(Duration::from_secs(20), "the TCP link connects", || {
                     let stats = node.request(21).unwrap_or_default();
@@ -522,16 +567,16 @@ impl Pair {
     }
 }
 
-/// The sync link is not tracked; labels and NAT exist as soon as a flow wants them.
+/// The sync links are not tracked; labels and NAT exist as soon as a flow wants them.
 pub const BASE_RULES: &str = r#"
 table inet base {
 	chain raw_in {
 		type filter hook prerouting priority raw;
-		iifname "sync0" notrack
+		iifname "sync*" notrack
 	}
 	chain raw_out {
 		type filter hook output priority raw;
-		oifname "sync0" notrack
+		oifname "sync*" notrack
 	}
 	chain labels {
 		type filter hook forward priority 0;

@@ -1,6 +1,7 @@
 //! The hub: owns the replication session and the control commands, and is the only place where
 //! the shards meet. Sans-io; `run` gives it bytes and takes bytes from it.
 
+mod links;
 mod requests;
 
 use std::collections::VecDeque;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proto_ctnl::consts::subsys;
 use proto_ctnl::{Content as KernelContent, Messages};
-use proto_sync::{BrokenStream, Session, SessionEvent};
+use proto_sync::{Session, SessionEvent};
 
 use crate::audit::Audit;
 use crate::clock::Moment;
@@ -48,8 +49,6 @@ pub enum HubEvent {
     Stop,
 }
 
-/// Time from a failure of a link to the sending of everything.
-const RESEND_DELAY: Duration = Duration::from_secs(1);
 /// Shortest time between two transfers of everything that one node asks the other for.
 const BULK_GAP: Duration = Duration::from_secs(1);
 
@@ -182,27 +181,6 @@ impl Hub {
         self.populated
     }
 
-    /// What was sent may not have arrived: in a mode without acknowledgements, everything is to
-    /// be sent again.
-    pub fn link_failed(&mut self, now: Instant) {
-        if !self.acknowledged {
-            self.resend_at.get_or_insert(now + RESEND_DELAY);
-        }
-    }
-
-    /// A datagram, or a piece of a stream, from the peer on link `link`.
-    ///
-    /// # Errors
-    /// The stream can not be followed any longer: close the connection.
-    pub fn on_peer(&mut self, now: Instant, link: usize, bytes: &[u8]) -> Result<(), BrokenStream> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        let shards = &mut self.shards;
-        self.links.received(link, bytes, |stream| match stream {
-            Some(stream) => session.handle_stream(now, stream, bytes, shards),
-            None => Ok(session.handle_datagram(now, bytes, shards)),
-        })
-    }
-
     /// Writes the next datagram for the current link into `room`, whose length is the link's
     /// maximum. Call it until it gives nothing.
     pub fn poll_transmit(&mut self, now: Instant, room: &mut [u8]) -> Option<usize> {
@@ -275,6 +253,9 @@ impl Hub {
         while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
             self.session_event(now, event);
         }
+        if self.links.poll_timeout().is_some_and(|at| at <= now) {
+            self.choose_link(now);
+        }
         self.take_outcomes(now);
         let dropped = self.shards.take_dropped();
         if dropped.events > 0 {
@@ -336,6 +317,7 @@ impl Hub {
             self.plan.poll_timeout(),
             self.audit.due,
             self.resend_at,
+            self.links.poll_timeout(),
             self.request_at,
             self.purge_at,
             self.poll_at,

@@ -52,7 +52,7 @@ impl HubThread {
         self.io.start(&mut self.ring)?;
         self.dump.start(&mut self.ring)?;
         self.clients.start(&mut self.ring)?;
-        self.peers.start(&mut self.ring)?;
+        self.peers.start(&mut self.ring, &mut self.hub)?;
         if let Some(listener) = &self.listener {
             self.ring.accept(Token::Accept.raw(), listener)?;
         }
@@ -98,6 +98,7 @@ impl HubThread {
         if load == Load::Some {
             self.io.check_losses(&mut self.hub.shards.local);
         }
+        self.peers.take_news(now, &mut self.ring, &mut self.hub)?;
         self.hub.shards.local.work(now);
         self.hub.turn(now);
         if self.hub.shards.take_stirred() {
@@ -195,12 +196,13 @@ impl HubThread {
             },
             Token::Client(n) => {
                 let said = self.clients.received(Asker(n), &outcome);
-                self.said(now, said);
+                self.said(now, said)?;
             }
             Token::ClientSent(n) => {
                 let said = self.clients.sent(Asker(n), &outcome);
-                self.said(now, said);
+                self.said(now, said)?;
             }
+            Token::Devices => self.peers.device_news(&outcome)?,
             Token::Link(k) => {
                 let completion = Completion { token: raw, outcome };
                 self.peers.completion(
@@ -238,11 +240,11 @@ impl HubThread {
         Ok(())
     }
 
-    fn said(&mut self, now: Instant, said: Said) {
+    fn said(&mut self, now: Instant, said: Said) -> Result<(), IoError> {
         match said {
             Said::Nothing => {}
             Said::Request(asker, id) => {
-                self.peers.refresh(&mut self.hub.links);
+                self.peers.refresh(now, &mut self.ring, &mut self.hub)?;
                 if let Some(flow_log) = &self.flow_log {
                     self.hub.base.engine.flow_log_dropped = flow_log.dropped();
                 }
@@ -254,6 +256,7 @@ impl HubThread {
                 self.hub.gone(asker);
             }
         }
+        Ok(())
     }
 
     fn signals(&mut self) {

@@ -2,38 +2,67 @@
 
 use std::time::Instant;
 
-use io::{Channel, ChannelEvent, Completion, DATAGRAM_BUFFER_BYTES, IoError, Ring};
+use io::{Channel, ChannelEvent, Completion, DATAGRAM_BUFFER_BYTES, Fd, IoError, Outcome, Ring};
+use proto_sync::datagram_max;
 
 use super::tokens::Token;
 use crate::hub::Hub;
-use crate::link::LinkSet;
 use crate::snapshot::{LinkStatus, LinkTransport};
 
 /// Buffers for what arrives, all links together: each holds what the kernel merged.
 const BUFFERS: u16 = 16;
 
+/// Buffers for news of devices, and the octets of each: what they say is asked for again.
+const NEWS_BUFFERS: u16 = 8;
+const NEWS_BYTES: u32 = 256;
+
 /// All channels, in the order of the configuration.
 pub(super) struct Peers {
     channels: Vec<Channel>,
+    /// News of devices, if there is a link.
+    watch: Option<Fd>,
+    news: bool,
 }
 
 impl Peers {
-    /// The opened channels.
-    pub(super) const fn new(channels: Vec<Channel>) -> Self {
-        Self { channels }
+    /// The opened channels, in the namespace of the calling thread.
+    pub(super) fn new(channels: Vec<Channel>) -> Result<Self, IoError> {
+        let watch = if channels.is_empty() { None } else { Some(io::watch_interfaces()?) };
+        Ok(Self { channels, watch, news: false })
     }
 
-    /// Starts to receive and to connect.
-    pub(super) fn start(&mut self, ring: &mut Ring) -> Result<(), IoError> {
-        if self.channels.is_empty() {
-            return Ok(());
-        }
+    /// Starts to receive and to connect, and chooses the link that sends.
+    pub(super) fn start(&mut self, ring: &mut Ring, hub: &mut Hub) -> Result<(), IoError> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        let news = ring.add_group(NEWS_BUFFERS, NEWS_BYTES)?;
+        ring.receive(Token::Devices.raw(), watch, news)?;
         let group = ring.add_group(BUFFERS, DATAGRAM_BUFFER_BYTES)?;
         let now = Instant::now();
         for (k, channel) in self.channels.iter_mut().enumerate() {
             channel.start(ring, now, Token::Link(k as u32).raw(), group)?;
         }
-        Ok(())
+        self.refresh(now, ring, hub)
+    }
+
+    /// Some device has changed. All that a turn brings is looked at once.
+    pub(super) fn device_news(&mut self, outcome: &Outcome) -> Result<(), IoError> {
+        self.news = true;
+        match *outcome {
+            Outcome::Failed(error) => {
+                Err(IoError::new("hear of device changes", "", std::io::Error::from(error)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the devices if one has changed.
+    pub(super) fn take_news(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        hub: &mut Hub,
+    ) -> Result<(), IoError> {
+        if std::mem::take(&mut self.news) { self.refresh(now, ring, hub) } else { Ok(()) }
     }
 
     /// Takes a completion of link `k`.
@@ -102,18 +131,27 @@ impl Peers {
         Ok(())
     }
 
-    /// Reads the state of the devices and connections for the figures.
-    pub(super) fn refresh(&mut self, links: &mut LinkSet) {
-        for (channel, link) in self.channels.iter_mut().zip(&mut links.links) {
-            let figures = &mut link.figures;
+    /// Reads the state of the devices and connections, and has the best link send.
+    pub(super) fn refresh(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        hub: &mut Hub,
+    ) -> Result<(), IoError> {
+        for (k, channel) in self.channels.iter_mut().enumerate() {
             // A device that has gone is down.
             let known = channel.refresh_interface().is_ok();
             let interface = channel.interface();
-            figures.status = match (known && interface.is_up(), interface.is_running()) {
+            let status = match (known && interface.is_up(), interface.is_running()) {
                 (false, _) => LinkStatus::Down,
                 (true, true) => LinkStatus::Running,
                 (true, false) => LinkStatus::NoCarrier,
             };
+            hub.device_is(now, k, status);
+            let Some(link) = hub.links.links.get_mut(k) else { continue };
+            link.datagram_max =
+                datagram_max(interface.mtu(), channel.is_ipv6(), channel.is_stream());
+            let figures = &mut link.figures;
             figures.receive_errors = u64::from(channel.receive_drops()) + channel.truncated();
             if channel.is_stream() {
                 figures.transport = LinkTransport::Tcp {
@@ -122,5 +160,13 @@ impl Peers {
                 };
             }
         }
+        let before = hub.links.current();
+        hub.choose_link(now);
+        if hub.links.current() != before
+            && let Some(channel) = self.channels.get_mut(before)
+        {
+            channel.abandon(ring, now);
+        }
+        Ok(())
     }
 }

@@ -161,7 +161,7 @@ impl Daemon {
             hub,
             io,
             ring: hub_ring,
-            peers: Peers::new(channels),
+            peers: Peers::new(channels).map_err(StartError::Link)?,
             dump: DumpReader::open(expectations).map_err(StartError::Kernel)?,
             clients: Clients::new(),
             listener: parts.control.map(|listener| Fd::from(OwnedFd::from(listener))),

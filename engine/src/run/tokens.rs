@@ -27,6 +27,8 @@ pub(super) enum Token {
     ClientSent(u32),
     /// A link to the peer.
     Link(u32),
+    /// News of network devices.
+    Devices,
 }
 
 impl Token {
@@ -44,6 +46,7 @@ impl Token {
             Self::Client(n) => (9, n),
             Self::ClientSent(n) => (10, n),
             Self::Link(n) => (11, n * CHANNEL_TOKENS as u32),
+            Self::Devices => (12, 0),
         };
         kind << 32 | n as u64
     }
@@ -63,6 +66,7 @@ impl Token {
             9 => Self::Client(n),
             10 => Self::ClientSent(n),
             11 => Self::Link(n / CHANNEL_TOKENS as u32),
+            12 => Self::Devices,
             _ => return None,
         })
     }
@@ -74,7 +78,7 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_ring() {
-        for raw in (1..=11u64).map(|kind| kind << 32 | 32) {
+        for raw in (1..=12u64).map(|kind| kind << 32 | 32) {
             let token = Token::from_raw(raw).unwrap();
             assert_eq!(Token::from_raw(token.raw()), Some(token));
         }

@@ -223,6 +223,11 @@ impl Channel {
         self.stream.is_some()
     }
 
+    /// Whether it goes over IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.to.is_ipv6()
+    }
+
     /// Starts receiving, and connecting, on the thread's ring. The channel's completions carry
     /// the tokens from `token` to `token + CHANNEL_TOKENS - 1`. `group` has buffers of
     /// [`DATAGRAM_BUFFER_BYTES`](crate::DATAGRAM_BUFFER_BYTES).
@@ -394,6 +399,15 @@ impl Channel {
     pub fn refuse_peer(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.refuse();
+        }
+    }
+
+    /// TCP: gives up our connection and all that waits for it, as another link has taken over and
+    /// what is old would arrive behind what is new. It is made again.
+    pub fn abandon(&mut self, ring: &mut Ring, now: Instant) {
+        if let Some(stream) = &mut self.stream {
+            self.runs.discard();
+            let _ = stream.lost(ring, now, Errno::NETDOWN);
         }
     }
 

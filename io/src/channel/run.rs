@@ -265,6 +265,12 @@ impl Runs {
         None
     }
 
+    /// Forgets all that was not sent.
+    pub(super) fn discard(&mut self) {
+        self.queue.clear();
+        self.backlog.clear();
+    }
+
     /// The stream broke: what was under way goes to the backlog, message by message.
     pub(super) fn broken(&mut self) {
         if !self.stream {

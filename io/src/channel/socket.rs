@@ -1,6 +1,7 @@
 //! The sockets of a channel and their options.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 
@@ -12,6 +13,9 @@ use crate::sockopt;
 
 /// Receive buffer unless configured, in octets.
 const RECEIVE_BYTES: u32 = 4 << 20;
+/// Time without an acknowledgement after which a connection is given up and made anew. Left to
+/// itself TCP waits for minutes, and after an outage for as long again as that lasted.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1;
 
@@ -151,6 +155,7 @@ pub(super) fn connector(to: &SockAddr, send_bytes: u32) -> Result<Fd, IoError> {
     socket.set_keepalive(true).doing("set up a connecting socket")?;
     // What is given to the socket is complete; waiting for more would only delay it.
     socket.set_tcp_nodelay(true).doing("set up a connecting socket")?;
+    socket.set_tcp_user_timeout(Some(SILENCE)).doing("set up a connecting socket")?;
     if send_bytes > 0 {
         sockopt::send_buffer(&socket, send_bytes).doing("size a connecting socket")?;
     }

@@ -1,0 +1,123 @@
+//! Links that fail in the middle of a churn of flows: the next one takes over, the preferred one
+//! returns, and no flow is lost on the way.
+
+use std::time::Duration;
+
+use shardtrack_tests::churn::{Churn, apart};
+use shardtrack_tests::cond::wait_until;
+use shardtrack_tests::limits::alone;
+use shardtrack_tests::need_root;
+use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
+
+/// Operations per second.
+const RATE: u32 = 10_000;
+/// The link that both nodes prefer, and how many there are.
+const PREFERRED: u8 = 1;
+const LINKS: u8 = 4;
+/// From the news of a device to the use of another link.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// The same where the news is that of a carrier, which the kernel tells at most once a second, or
+/// that of the peer, or has to wait for whether the link stays up.
+const SOON: Duration = Duration::from_secs(4);
+/// From the end of the churn to equal tables.
+const CONVERGE: Duration = Duration::from_secs(20);
+
+/// The device that a node sends on, as the original's client shows it.
+fn active(node: &Node) -> String {
+    let answer = node.request(31).unwrap_or_default();
+    let line = answer.lines().find(|line| line.contains("role=ACTIVE")).unwrap_or_default();
+    line.split("device=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("").to_owned()
+}
+
+#[track_caller]
+fn sends_on(node: &Node, device: &str, limit: Duration) {
+    wait_until(limit, &format!("node {} sends on {device}", node.index), || active(node) == device);
+}
+
+/// Both leave `from` and come to the same one.
+#[track_caller]
+fn leave(pair: &Pair, from: &str) {
+    wait_until(SOON, &format!("both leave {from}"), || {
+        let (a, b) = (active(&pair.a), active(&pair.b));
+        a == b && a != from
+    });
+}
+
+fn set(node: &Node, device: &str, state: &str) {
+    node.ns.ip(&format!("link set {device} {state}"));
+}
+
+/// A pair whose links fail, one after the other and all together, while `a` tells of its flows.
+fn survives(a: Make, b: Make, mode: Mode, link: Link) {
+    let _alone = alone();
+    let setup = |make| {
+        let mut setup = Setup::new(make, mode, link);
+        (setup.links, setup.preferred) = (LINKS, Some(PREFERRED));
+        setup
+    };
+    let mut pair = Pair::new(setup(a), setup(b));
+    pair.start();
+    let ours = if a == Make::Ours { &pair.a } else { &pair.b };
+    for node in [&pair.a, &pair.b] {
+        wait_until(SOON, "the kernel has told of every carrier", || {
+            let answer = node.request(31).unwrap_or_default();
+            answer.matches("status=RUNNING").count() == usize::from(LINKS)
+        });
+        sends_on(node, "sync1", SOON);
+    }
+    let mut churn = Churn::start(&pair.a.ns, RATE);
+    // Our own device: the link is left at once. Its order is that of the configuration.
+    set(ours, "sync1", "down");
+    sends_on(ours, "sync2", AT_ONCE);
+    leave(&pair, "sync1");
+    // The other's device: here only the carrier is missing.
+    let other = if a == Make::Ours { &pair.b } else { &pair.a };
+    set(other, "sync2", "down");
+    leave(&pair, "sync2");
+    // What was preferred returns, and the original, which would not by itself, follows.
+    set(ours, "sync1", "up");
+    for node in [&pair.a, &pair.b] {
+        sends_on(node, "sync1", SOON);
+    }
+    // Nothing is left for a while.
+    for n in 0..LINKS {
+        set(&pair.a, &format!("sync{n}"), "down");
+    }
+    wait_until(SOON, "the node says so", || {
+        ours.log().contains("[ERROR] no dedicated links available!")
+    });
+    for n in 0..LINKS {
+        for node in [&pair.a, &pair.b] {
+            set(node, &format!("sync{n}"), "up");
+        }
+    }
+    sends_on(ours, "sync1", 2 * SOON);
+    let known = churn.stop();
+    assert!(known > 5000, "only {known} flows were made");
+    let text = ours.log();
+    for line in
+        ["device `sync1' is down", "has no carrier", "device `sync2' becomes dedicated link"]
+    {
+        assert!(text.contains(line), "`{line}' is not in the log:\n{text}");
+    }
+    assert_eq!(apart(&pair, CONVERGE), None);
+}
+
+macro_rules! failovers {
+    ($($name:ident: $a:ident to $b:ident, $mode:ident over $link:ident;)*) => {$(
+        #[test]
+        fn $name() {
+            need_root!();
+            survives(Make::$a, Make::$b, Mode::$mode, Link::$link);
+        }
+    )*};
+}
+
+failovers! {
+    ours_to_ours_ftfw_udp: Ours to Ours, Ftfw over Udp;
+    ours_to_ours_ftfw_tcp: Ours to Ours, Ftfw over Tcp;
+    ours_to_ours_ftfw_multicast: Ours to Ours, Ftfw over Multicast;
+    ours_to_ours_notrack_udp: Ours to Ours, Notrack over Udp;
+    ours_to_original_ftfw_udp: Ours to Original, Ftfw over Udp;
+    original_to_ours_ftfw_udp: Original to Ours, Ftfw over Udp;
+}
