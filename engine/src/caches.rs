@@ -28,6 +28,14 @@ impl Caches {
         }
     }
 
+    /// Objects that found no room, since the start.
+    pub(crate) const fn refused(&self) -> u64 {
+        self.internal.counters().no_space
+            + self.external.counters().no_space
+            + self.expects_internal.counters().no_space
+            + self.expects_external.counters().no_space
+    }
+
     /// Ends of objects that no peer will be told of, since the start.
     pub(crate) const fn ends_forgotten(&self) -> u64 {
         self.internal.counters().ends_forgotten + self.expects_internal.counters().ends_forgotten

@@ -1,10 +1,12 @@
 //! What a client may ask over the control socket: one 32-bit number per connection.
 //!
-//! The numbers are those of the original, plus [`ENGINE_ID`], to which the original gives its
+//! The numbers are those of the original, plus some from 100 on, to which the original gives its
 //! answer to unknown numbers: an empty one.
 
-/// Request number of [`StatKind::Engine`].
-pub const ENGINE_ID: u32 = 100;
+/// Added to a request's number by a client that wants to know how it ended: behind the answer
+/// follow a zero octet and one more, 0 for success and 1 for failure. To the original this is an
+/// unknown number, to which its answer is empty.
+pub const REPORT: u32 = 1 << 31;
 
 /// Which tables a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Format {
     Plain,
     /// One `<flow>` element per line.
     Xml,
+    /// One JSON object per line, not known to the original.
+    Json,
 }
 
 /// Which cache a dump reads.
@@ -67,6 +71,8 @@ pub enum StatKind {
     Queue,
     /// `-s engine`, not known to the original.
     Engine,
+    /// `-s json`, not known to the original.
+    Json,
 }
 
 /// A request.
@@ -99,8 +105,8 @@ pub enum Request {
 }
 
 /// Every request with its number.
-const TABLE: [(u32, Request); 35] = {
-    use Format::{Plain, Xml};
+const TABLE: [(u32, Request); 40] = {
+    use Format::{Json, Plain, Xml};
     use Object::{Expect, Flow};
     use Request::{
         Bulk, Commit, DelayedFlush, Dump, FlushCaches, FlushExternal, FlushInternal, FlushKernel,
@@ -139,7 +145,12 @@ const TABLE: [(u32, Request); 35] = {
         (32, Statistics(StatKind::ResendQueue)),
         (35, Statistics(StatKind::Process)),
         (36, Statistics(StatKind::Queue)),
-        (ENGINE_ID, Statistics(StatKind::Engine)),
+        (100, Statistics(StatKind::Engine)),
+        (101, Statistics(StatKind::Json)),
+        (102, Dump(Internal, Flow, Json)),
+        (103, Dump(External, Flow, Json)),
+        (104, Dump(Internal, Expect, Json)),
+        (105, Dump(External, Expect, Json)),
         (22, Bulk),
         (23, RequestResync),
         (26, DelayedFlush),

@@ -20,8 +20,10 @@ pub(crate) enum Step {
     Done(Asker),
     /// All shards reported their figures.
     Figures(Asker, Vec<ShardReport>),
-    /// A commit has ended.
+    /// A commit has ended, and its client is to be told how.
     Committed {
+        /// Who asked.
+        asker: Asker,
         /// Flows of all shards; `None` if only expectations were committed.
         flows: Option<CommitReport>,
         /// Expectations of all shards, if they were committed.
@@ -169,6 +171,7 @@ impl Commands {
             | Outcome::Refused
             | Outcome::Failed(_)
             | Outcome::FailuresSuppressed(_)
+            | Outcome::NoSpace(_)
             | Outcome::Forgotten(_) => Vec::new(),
         }
     }
@@ -231,7 +234,7 @@ impl Commands {
         let Some(Commit { asker, began, flows, expectations, .. }) = self.commit.take() else {
             return Vec::new();
         };
-        vec![Step::Committed { flows, expectations, began }, Step::Done(asker)]
+        vec![Step::Committed { asker, flows, expectations, began }]
     }
 
     /// A part of a dump. The next part is asked for when the client has taken this one: a slow
@@ -301,7 +304,7 @@ mod tests {
         assert!(hears(&commands.outcome(1, ended()), true));
         assert!(commands.outcome(0, Outcome::HearsNew).is_empty());
         let steps = commands.outcome(1, Outcome::HearsNew);
-        let [Step::Committed { flows: Some(report), .. }, Step::Done(Asker(1))] = &steps[..] else {
+        let [Step::Committed { asker: Asker(1), flows: Some(report), .. }] = &steps[..] else {
             panic!("{steps:?}");
         };
         assert_eq!(report.committed, 12);

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use proto_ctnl::bpf::LookupRecord;
-use proto_ctnl::render::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cache_xml};
+use proto_ctnl::render::{
+    CacheLine, cache_json, cache_line, cache_xml, expect_cache_json, expect_cache_line,
+    expect_cache_xml,
+};
 
 use crate::alarm::Alarm;
 use crate::cache::{FlowIndex, Meta};
@@ -141,6 +144,11 @@ impl Shard {
         if self.take_refused() {
             self.outcomes.push_back(Outcome::Refused);
         }
+        let no_space = self.caches.refused();
+        if no_space > self.no_space {
+            self.outcomes.push_back(Outcome::NoSpace(no_space - self.no_space));
+            self.no_space = no_space;
+        }
         let forgotten = self.caches.ends_forgotten();
         if forgotten > self.forgotten {
             self.outcomes.push_back(Outcome::Forgotten(forgotten - self.forgotten));
@@ -229,6 +237,7 @@ impl Shard {
             match format {
                 Format::Plain => cache_line(&self.scratch, &line, out),
                 Format::Xml => cache_xml(&self.scratch, &line, out),
+                Format::Json => cache_json(&self.scratch, &line, out),
             }
         }
         None
@@ -265,6 +274,7 @@ impl Shard {
             match format {
                 Format::Plain => expect_cache_line(expect, &line, out),
                 Format::Xml => expect_cache_xml(expect, &line, out),
+                Format::Json => expect_cache_json(expect, &line, out),
             }
         }
         None

@@ -131,6 +131,8 @@ pub enum Outcome {
     Refused,
     /// The shard lost so many events: its part of the table must be read again.
     Lost(u64),
+    /// So many objects found no room in a cache.
+    NoSpace(u64),
     /// So many ends of objects were forgotten that the peer may not know of.
     Forgotten(u64),
 }

@@ -83,6 +83,9 @@ impl ShardReport {
         if let Some(sync) = &mut snapshot.sync {
             self.add_caches(sync);
         }
+        for cache in [self.internal, self.external, self.expects_internal, self.expects_external] {
+            snapshot.conditions.cache_full += cache.counters.no_space;
+        }
         if let Some(statistics) = &mut snapshot.statistics {
             self.internal.add_to(statistics);
         }

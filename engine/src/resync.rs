@@ -127,6 +127,11 @@ impl ResyncPlan {
         }
     }
 
+    /// Whether the table is being read, or is to be read because events were lost.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.reading.is_some() || self.due.is_some()
+    }
+
     /// The shards that the reading under way is for.
     pub(crate) fn shards(&self) -> ShardSet {
         self.reading.map_or(ShardSet(0), |reading| reading.shards)

@@ -116,6 +116,8 @@ pub struct Shard {
     refused: bool,
     /// Forgotten ends of objects that were told to the hub.
     pub(crate) forgotten: u64,
+    /// Objects without room that were told to the hub.
+    pub(crate) no_space: u64,
 }
 
 impl Shard {
@@ -151,6 +153,7 @@ impl Shard {
             flow_log: config.flow_log,
             refused: false,
             forgotten: 0,
+            no_space: 0,
         }
     }
 

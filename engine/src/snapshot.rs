@@ -26,6 +26,44 @@ pub struct Snapshot {
     pub children: Vec<Child>,
     /// The engine's own figures.
     pub engine: EngineFigures,
+    /// What must not go unnoticed.
+    pub conditions: Conditions,
+}
+
+/// What an operator wants to be woken for. The log tells each when it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Objects refused because a cache was full, all caches together.
+    pub cache_full: u64,
+    /// Whether the peer is silent for more than 5 s; `None` where it need not say anything.
+    pub peer_silent: Option<bool>,
+    /// Times that it became silent.
+    pub peer_silences: u64,
+    /// Milliseconds since it was heard; `None` if it never was.
+    pub peer_heard_ms: Option<u64>,
+    /// Whether the kernel's table is being read, or will be because events were lost.
+    pub resync_running: bool,
+    /// Whether a commit is under way.
+    pub commit_running: bool,
+    /// What came of the commits that have ended.
+    pub commits: CommitFigures,
+}
+
+/// All commits together: entries and expectations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitFigures {
+    /// Commits.
+    pub count: u64,
+    /// Objects that are in the kernel since.
+    pub committed: u64,
+    /// Of these, entries that existed and were brought up to date.
+    pub updated: u64,
+    /// Of these, entries without the helper they had, because the kernel lacks it.
+    pub without_helper: u64,
+    /// Objects that could not be put into the kernel.
+    pub failed: u64,
+    /// Entries left out because they had run out.
+    pub expired: u64,
 }
 
 /// What a replicating daemon counts.

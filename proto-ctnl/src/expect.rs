@@ -40,6 +40,11 @@ impl ExpectPresent {
     pub const fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
+
+    /// Takes the members of `other` away.
+    pub const fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
 }
 
 /// An expectation (`CTA_EXPECT_*`), as far as [`ExpectPresent`] says that it is known.

@@ -10,7 +10,7 @@ use engine::clock::Moment;
 use engine::command::{Request, StatKind};
 use engine::config::{Expectations, Intake};
 use engine::console::Console;
-use engine::hub::{Hub, HubEvent, HubParts};
+use engine::hub::{Hub, HubEvent, HubParts, Then};
 use engine::kernel::{KernelConfig, Lane, Ports};
 use engine::link::{Link, LinkSet};
 use engine::log::Silent;
@@ -323,7 +323,7 @@ impl Node {
         let blocked = self.transmit(now, network, id);
         while let Some(answer) = self.hub.poll_answer() {
             any = true;
-            if answer.last {
+            if answer.then != Then::More {
                 self.open.retain(|(asker, _)| *asker != answer.asker);
             } else {
                 self.hub.answered(answer.asker);

@@ -87,7 +87,7 @@ const OBJECTS: [(&str, Object); 2] = [("ct", Object::Flow), ("expect", Object::E
 const CACHES: [(&str, Request); 2] =
     [("internal", Request::FlushInternal), ("external", Request::FlushExternal)];
 /// Words of `-s` in the order in which beginnings of them are looked for. The last is ours.
-const STATISTICS: [(&str, StatKind); 11] = [
+const STATISTICS: [(&str, StatKind); 12] = [
     ("network", StatKind::Network),
     ("cache", StatKind::Cache),
     ("runtime", StatKind::Runtime),
@@ -99,6 +99,7 @@ const STATISTICS: [(&str, StatKind); 11] = [
     ("ct", StatKind::Flows),
     ("expect", StatKind::Expects),
     ("engine", StatKind::Engine),
+    ("json", StatKind::Json),
 ];
 
 /// Understands a command line without its program name. What is to be said about it goes to
@@ -156,7 +157,9 @@ impl Reader<'_> {
             b'd' if self.asks => return Err(Failure::Invalid),
             b'd' => self.background = true,
             b'C' => self.config()?,
-            b'x' => self.xml()?,
+            b'x' => self.format(Format::Xml)?,
+            // Ours, so other words with this letter stay unknown.
+            b'o' if argument == "-o" => self.output()?,
             b'c' | b'f' | b'F' | b'i' | b'e' | b's' | b'R' | b'B' | b'n' | b't' | b'k' => {
                 if self.background {
                     return Err(Failure::Invalid);
@@ -200,14 +203,22 @@ impl Reader<'_> {
         self.required('s', &STATISTICS, StatKind::Flows).map(Request::Statistics)
     }
 
-    /// `-x` turns the dump that was asked for last into an XML one.
-    fn xml(&mut self) -> Result<(), Failure> {
+    /// `-x` and `-o` say how the dump is written that was asked for last.
+    fn format(&mut self, wanted: Format) -> Result<(), Failure> {
         match &mut self.request {
             Some(Request::Dump(_, _, format @ Format::Plain)) => {
-                *format = Format::Xml;
+                *format = wanted;
                 Ok(())
             }
             _ => Err(Failure::Invalid),
+        }
+    }
+
+    fn output(&mut self) -> Result<(), Failure> {
+        let format = self.required('o', &[("json", Format::Json)], Format::Plain)?;
+        match format {
+            Format::Plain => Err(Failure::Invalid),
+            format => self.format(format),
         }
     }
 
@@ -307,6 +318,11 @@ mod tests {
             ("-s ct", 21),
             ("-s e", 37),
             ("-s en", 100),
+            ("-s j", 101),
+            ("-i -o json", 102),
+            ("-e -o json", 103),
+            ("-i expect -o json", 104),
+            ("-e expect -o json", 105),
             ("-R", 44),
             ("-R ct", 1),
             ("-R expect", 39),
@@ -326,6 +342,11 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         assert_eq!(ids("-x -i"), Err(Failure::Invalid));
         assert_eq!(ids("-i -x -x"), Err(Failure::Invalid));
+        assert_eq!(ids("-i -x -o json"), Err(Failure::Invalid));
+        assert_eq!(ids("-i -o"), Err(Failure::Invalid));
+        assert_eq!(ids("-s -o json"), Err(Failure::Invalid));
+        let output = Failure::Parameter { word: "xml".into(), option: 'o' };
+        assert_eq!(ids("-i -o xml"), Err(output));
         assert_eq!(ids("-s -d"), Err(Failure::Invalid));
         assert_eq!(ids("-d -s"), Err(Failure::Invalid));
         assert_eq!(ids("-C"), Err(Failure::NoConfig));

@@ -4,16 +4,22 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use engine::command::Request;
+use engine::command::{REPORT, Request};
 
 /// The number that asks for nothing.
-const NOTHING: u32 = u32::MAX;
+const NOTHING: u32 = !REPORT;
+/// Octets of a report behind an answer.
+const REPORT_BYTES: usize = 2;
 
-/// Why there is no answer.
+/// Why there is no answer, or not the one that was asked for.
 #[derive(Debug)]
 pub enum Failure {
     /// Nobody listens.
     Nobody,
+    /// The daemon refused, or could not do all of it; its log tells what.
+    Refused,
+    /// The answer ended in the middle.
+    Broken,
     /// The answer can not be written.
     Output(io::Error),
 }
@@ -21,23 +27,67 @@ pub enum Failure {
 /// Sends `request`, or one that asks for nothing, to the daemon that listens at `path` and copies
 /// its answer to `out`.
 ///
-/// What the daemon makes of the request, and whether it lives through it, is not told.
+/// # Errors
+/// See [`Failure`]. The original does not tell what it makes of a request, so asking it succeeds
+/// whenever it listens.
 pub fn ask(path: &Path, request: Option<Request>, out: &mut impl Write) -> Result<(), Failure> {
     let id = request.and_then(Request::id).unwrap_or(NOTHING);
+    let mut answer = Tail { out, held: Vec::new(), any: false };
+    exchange(path, id | REPORT, &mut answer)?;
+    match answer.held[..] {
+        [0, 0] => answer.out.flush().map_err(Failure::Output),
+        [0, _] => {
+            answer.out.flush().map_err(Failure::Output)?;
+            Err(Failure::Refused)
+        }
+        // A daemon that knows nothing of reports, or one that has ended meanwhile.
+        [] if !answer.any => {
+            exchange(path, id, &mut answer)?;
+            answer.end().map_err(Failure::Output)
+        }
+        _ => {
+            answer.end().map_err(Failure::Output)?;
+            Err(Failure::Broken)
+        }
+    }
+}
+
+fn exchange(path: &Path, id: u32, answer: &mut Tail<'_, impl Write>) -> Result<(), Failure> {
     let mut daemon = UnixStream::connect(path).map_err(|_| Failure::Nobody)?;
     // A daemon that ended meanwhile gives an empty answer.
     let _ = daemon.write_all(&id.to_ne_bytes());
     let mut chunk = [0; 16_384];
     loop {
-        let length = match daemon.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => break,
-        };
-        out.write_all(&chunk[..length]).map_err(Failure::Output)?;
+        match daemon.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(length) => answer.take(&chunk[..length]).map_err(Failure::Output)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Ok(()),
+        }
     }
-    out.flush().map_err(Failure::Output)
+}
+
+/// Passes everything on but the last octets, which may be a report.
+struct Tail<'a, W> {
+    out: &'a mut W,
+    held: Vec<u8>,
+    any: bool,
+}
+
+impl<W: Write> Tail<'_, W> {
+    fn take(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.any = true;
+        self.held.extend_from_slice(chunk);
+        let ready = self.held.len().saturating_sub(REPORT_BYTES);
+        self.out.write_all(&self.held[..ready])?;
+        self.held.drain(..ready);
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.held)?;
+        self.out.flush()
+    }
 }
 
 #[cfg(test)]
@@ -46,23 +96,52 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::thread;
 
-    #[test]
-    fn the_answer_is_what_comes_until_the_end() {
+    /// What a client prints and says of a daemon that gives these answers one after the other,
+    /// and the numbers that it sent.
+    fn asked(
+        answers: &'static [&'static [&'static [u8]]],
+    ) -> (Vec<u8>, Result<(), Failure>, Vec<u32>) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ctl");
-        assert!(ask(&path, Some(Request::Stop), &mut Vec::new()).is_err());
+        assert!(matches!(ask(&path, Some(Request::Stop), &mut Vec::new()), Err(Failure::Nobody)));
         let listener = UnixListener::bind(&path).expect("a socket");
         let daemon = thread::spawn(move || {
-            let (mut client, _) = listener.accept().expect("a client");
-            let mut id = [0; 4];
-            client.read_exact(&mut id).expect("a number");
-            client.write_all(b"some\n").expect("room");
-            client.write_all(b"text\n").expect("room");
-            u32::from_ne_bytes(id)
+            let numbers = answers.iter().map(|answer| {
+                let (mut client, _) = listener.accept().expect("a client");
+                let mut id = [0; 4];
+                client.read_exact(&mut id).expect("a number");
+                for part in *answer {
+                    client.write_all(part).expect("room");
+                }
+                u32::from_ne_bytes(id)
+            });
+            numbers.collect()
         });
         let mut out = Vec::new();
-        ask(&path, Some(Request::Stop), &mut out).expect("a daemon");
-        assert_eq!(out, b"some\ntext\n");
-        assert_eq!(daemon.join().expect("an id"), 20);
+        let result = ask(&path, Some(Request::Stop), &mut out);
+        (out, result, daemon.join().expect("numbers"))
+    }
+
+    #[test]
+    fn the_answer_is_what_comes_until_the_report() {
+        let (out, result, ids) = asked(&[&[b"some\n", b"text\n\0", b"\0"]]);
+        assert_eq!((out, ids), (b"some\ntext\n".to_vec(), vec![20 | REPORT]));
+        assert!(result.is_ok());
+        let (out, result, _) = asked(&[&[b"\0\x01"]]);
+        assert!(out.is_empty() && matches!(result, Err(Failure::Refused)));
+    }
+
+    #[test]
+    fn a_daemon_without_reports_is_asked_again() {
+        let (out, result, ids) = asked(&[&[], &[b"text\n"]]);
+        assert_eq!((out, ids), (b"text\n".to_vec(), vec![20 | REPORT, 20]));
+        assert!(result.is_ok());
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_no_success() {
+        let (out, result, _) = asked(&[&[b"half a li"]]);
+        assert_eq!(out, b"half a li");
+        assert!(matches!(result, Err(Failure::Broken)));
     }
 }

@@ -108,6 +108,14 @@ fn ask(settings: &Settings, request: Option<Request>) -> u8 {
             print_early(Level::Error, text.as_bytes());
             1
         }
+        Err(client::Failure::Refused) => {
+            print_early(Level::Error, b"the daemon could not do all of it, its log tells why");
+            1
+        }
+        Err(client::Failure::Broken) => {
+            print_early(Level::Error, b"the daemon's answer broke off");
+            1
+        }
         Err(client::Failure::Nobody) => {
             print_early(
                 Level::Error,

@@ -38,7 +38,8 @@ Commands to a running daemon:
   -i [ct|expect], print what this node's kernel reported
   -e [ct|expect], print what the peer reported
   -x, print as XML (after -i or -e)
-  -s [network|cache|runtime|link|rsqueue|queue|process|ct|expect|engine], print figures
+  -o json, print as JSON, a line per object (after -i or -e)
+  -s [network|cache|runtime|link|rsqueue|queue|process|ct|expect|engine|json], print figures
   -R [ct|expect], read the kernel's tables again
   -n, ask the peer for everything it has
   -B, send everything to the peer

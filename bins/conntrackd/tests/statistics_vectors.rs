@@ -181,7 +181,7 @@ fn fill(kind: StatKind, run: &str, text: &str, figures: Vec<u64>) -> (Snapshot, 
     let counting = run == "stats-mode";
     match kind {
         StatKind::Runtime => next.runtime(&mut snapshot),
-        StatKind::Process | StatKind::Engine => {}
+        StatKind::Process | StatKind::Engine | StatKind::Json => {}
         StatKind::Flows | StatKind::Cache if counting => {
             let details = kind == StatKind::Cache;
             snapshot.statistics = Some(if details { next.details() } else { next.summary() });

@@ -3,6 +3,7 @@
 
 mod links;
 mod requests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::command::StatKind;
 use crate::commands::{Commands, Step};
 use crate::config::Intake;
 use crate::console::Console;
-use crate::kernel::AuditMethod;
+use crate::kernel::{AuditMethod, CommitReport};
 use crate::link::LinkSet;
 use crate::log::{Level, Log};
 use crate::mesh::Content;
@@ -27,6 +28,7 @@ use crate::report;
 use crate::resync::ResyncPlan;
 use crate::shards::Shards;
 use crate::snapshot::Snapshot;
+use watch::Watch;
 
 /// Bytes for a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,8 +37,19 @@ pub struct Answer {
     pub asker: Asker,
     /// What to send.
     pub bytes: Vec<u8>,
-    /// Whether the connection is to be closed behind it.
-    pub last: bool,
+    /// What follows.
+    pub then: Then,
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// More of it.
+    More,
+    /// The end: what was asked for is done.
+    Done,
+    /// The end: it was refused, or could not be done in full.
+    Failed,
 }
 
 /// What the owner of the hub has to do beside moving bytes.
@@ -75,12 +88,15 @@ pub struct Hub {
     inject: bool,
     expectations: bool,
     began: Instant,
+    /// When the turn began.
+    now: Instant,
     log: Arc<dyn Log>,
     console: Box<dyn Console>,
     answers: VecDeque<Answer>,
     events: VecDeque<HubEvent>,
     bulks: u64,
     audit: Audit,
+    watch: Watch,
     populated: bool,
     acknowledged: bool,
     /// When everything is to be sent again because a link failed, or the peer asked soon after it
@@ -148,6 +164,7 @@ impl Hub {
             forgotten: 0,
             shared_intake,
             audit: Audit::new(parts.buckets, parts.look),
+            watch: Watch::new(now),
             populated: false,
             acknowledged: parts.acknowledged,
             resend_at: None,
@@ -161,6 +178,7 @@ impl Hub {
             inject: parts.inject,
             expectations: parts.expectations,
             began: now,
+            now,
             log: parts.log,
             console: parts.console,
             answers: VecDeque::new(),
@@ -171,6 +189,7 @@ impl Hub {
 
     /// Sets the time of this turn; call it before anything else in a turn.
     pub fn begin_turn(&mut self, now: Instant) -> Moment {
+        self.now = now;
         let moment = Moment::new(now, self.began);
         self.shards.begin_turn(moment);
         moment
@@ -257,6 +276,7 @@ impl Hub {
             self.choose_link(now);
         }
         self.take_outcomes(now);
+        self.watch.turn(now, self.session.as_ref(), &*self.log);
         let dropped = self.shards.take_dropped();
         if dropped.events > 0 {
             self.base.netlink.event_errors += dropped.events;
@@ -422,6 +442,7 @@ impl Hub {
                 }
             }
             Outcome::Census { flows, silent } => self.census(now, flows, silent),
+            Outcome::NoSpace(objects) => self.watch.no_space(objects),
             Outcome::Refused => self.request_resync(),
             Outcome::Forgotten(ends) => {
                 if self.forgotten == 0 {
@@ -497,19 +518,38 @@ impl Hub {
     }
 
     fn done(&mut self, asker: Asker) {
-        self.answers.push_back(Answer { asker, bytes: Vec::new(), last: true });
+        self.answers.push_back(Answer { asker, bytes: Vec::new(), then: Then::Done });
+    }
+
+    fn failed(&mut self, asker: Asker) {
+        self.answers.push_back(Answer { asker, bytes: Vec::new(), then: Then::Failed });
     }
 
     fn step(&mut self, step: Step) {
         match step {
             Step::Order(k, order) => self.shards.order(k, order),
             Step::Part(asker, bytes) => {
-                self.answers.push_back(Answer { asker, bytes, last: false });
+                self.answers.push_back(Answer { asker, bytes, then: Then::More });
             }
             Step::Done(asker) => self.done(asker),
             Step::Figures(asker, reports) => self.figures(asker, &reports),
-            Step::Committed { flows, expectations, began } => {
+            Step::Committed { asker, flows, expectations, began } => {
+                let failed = |report: CommitReport| report.failed > 0;
+                if flows.is_some_and(failed) || expectations.is_some_and(failed) {
+                    self.failed(asker);
+                } else {
+                    self.done(asker);
+                }
                 self.plan.demand(began, TableUse::Committed);
+                let commits = &mut self.base.conditions.commits;
+                commits.count += 1;
+                for report in [flows, expectations].into_iter().flatten() {
+                    commits.committed += report.committed;
+                    commits.updated += report.updated;
+                    commits.without_helper += report.without_helper;
+                    commits.failed += report.failed;
+                    commits.expired += report.expired;
+                }
                 if let Some(report) = flows {
                     self.log_commit("entries", report.committed, report.failed);
                 }

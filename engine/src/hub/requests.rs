@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Answer, Hub, HubEvent};
+use super::{Answer, Hub, HubEvent, Then};
 use crate::command::{Object, Request, Scope, Side};
 use crate::commands::{Commands, Step};
 use crate::order::{Asker, Caches, CommitPass, TableUse};
@@ -101,7 +101,7 @@ impl Hub {
         }
         if self.commands.is_committing() {
             self.log.notice(format_args!("commit already in progress, skipping"));
-            self.done(asker);
+            self.failed(asker);
             return;
         }
         let (flows, expects): (&[CommitPass], &[CommitPass]) =
@@ -182,7 +182,7 @@ impl Hub {
         };
         if caches.external && self.commands.is_committing() {
             self.log.error(format_args!("ignoring flush command, commit still in progress"));
-            self.done(asker);
+            self.failed(asker);
             return;
         }
         if caches.internal {
@@ -197,6 +197,11 @@ impl Hub {
     pub(super) fn figures(&mut self, asker: Asker, reports: &[ShardReport]) {
         let Some((_, kind)) = self.statistics.pop_front() else { return };
         let mut snapshot = self.base.clone();
+        snapshot.uptime_secs = self.now.saturating_duration_since(self.began).as_secs();
+        let conditions = &mut snapshot.conditions;
+        conditions.resync_running = self.plan.is_running();
+        conditions.commit_running = self.commands.is_committing();
+        self.watch.figures(self.now, self.session.as_ref(), conditions);
         snapshot.engine.log_dropped = self.log.dropped();
         if let Some(sync) = &mut snapshot.sync {
             self.links.figures(sync);
@@ -207,8 +212,12 @@ impl Hub {
         for (k, report) in reports.iter().enumerate() {
             report.add_to(&mut snapshot, self.shards.high_water(k));
         }
+        // So far it is the time of the whole process.
+        let shards: u64 = snapshot.engine.shards.iter().map(|shard| shard.cpu_ns).sum();
+        let other = &mut snapshot.engine.other_cpu_ns;
+        *other = other.saturating_sub(shards);
         let mut bytes = Vec::new();
         self.console.statistics(kind, &snapshot, &mut bytes);
-        self.answers.push_back(Answer { asker, bytes, last: true });
+        self.answers.push_back(Answer { asker, bytes, then: Then::Done });
     }
 }

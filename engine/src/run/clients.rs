@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use io::{Fd, Group, IoError, Outcome, Ring, SendOptions};
 
 use super::tokens::Token;
+use crate::command::REPORT;
+use crate::hub::{Answer, Then};
 use crate::order::Asker;
 
 /// Clients at the same time; one more takes the place of the one that is silent for the longest
@@ -44,6 +46,8 @@ struct Client {
     /// Since when the ring holds a part that the client has not taken.
     sending: Option<Instant>,
     last: bool,
+    /// It wants to know how its request ended.
+    reports: bool,
 }
 
 impl Client {
@@ -101,6 +105,7 @@ impl Clients {
             offset: 0,
             sending: None,
             last: false,
+            reports: false,
         });
         Ok(())
     }
@@ -122,7 +127,9 @@ impl Clients {
                 if client.read < 4 {
                     return Said::Nothing;
                 }
-                Said::Request(asker, u32::from_ne_bytes(client.request))
+                let id = u32::from_ne_bytes(client.request);
+                client.reports = id & REPORT != 0;
+                Said::Request(asker, id & !REPORT)
             }
             Outcome::Received(_) | Outcome::Depleted => Said::Nothing,
             // A client may close its sending side and go on to read.
@@ -157,11 +164,17 @@ impl Clients {
         self.dropped.pop()
     }
 
-    /// Something for a client to read; `last` closes the connection behind it.
-    pub(super) fn answer(&mut self, asker: Asker, bytes: Vec<u8>, last: bool) {
-        let Some(at) = self.position(asker) else { return };
+    /// Something for a client to read. Behind the last of it the connection is closed.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        let Some(at) = self.position(answer.asker) else { return };
         let client = &mut self.clients[at];
-        client.last |= last;
+        let mut bytes = answer.bytes;
+        if answer.then != Then::More {
+            client.last = true;
+            if client.reports {
+                bytes.extend([0, u8::from(answer.then == Then::Failed)]);
+            }
+        }
         if !bytes.is_empty() {
             client.parts.push_back(bytes);
         }

@@ -118,7 +118,7 @@ impl HubThread {
         let blocked = self.peers.transmit(now, &mut self.ring, &mut self.hub)?;
         while let Some(answer) = self.hub.poll_answer() {
             load = load.max(Load::Some);
-            self.clients.answer(answer.asker, answer.bytes, answer.last);
+            self.clients.answer(answer);
         }
         self.clients.send(now, &mut self.ring)?;
         while let Some(asker) = self.clients.poll_dropped() {
@@ -245,8 +245,10 @@ impl HubThread {
             Said::Nothing => {}
             Said::Request(asker, id) => {
                 self.peers.refresh(now, &mut self.ring, &mut self.hub)?;
+                let engine = &mut self.hub.base.engine;
+                engine.other_cpu_ns = io::cpu::process_cpu_time().as_nanos() as u64;
                 if let Some(flow_log) = &self.flow_log {
-                    self.hub.base.engine.flow_log_dropped = flow_log.dropped();
+                    engine.flow_log_dropped = flow_log.dropped();
                 }
                 self.hub.request(now, asker, id);
             }

@@ -4,9 +4,9 @@
 //! the cache does not follow them.
 
 use super::addr::decimal;
-use super::{Parts, Render, expect_text, expect_xml, flow_text, flow_xml};
-use crate::expect::Expect;
-use crate::flow::Flow;
+use super::{Parts, Render, expect_json, expect_text, expect_xml, flow_json, flow_text, flow_xml};
+use crate::expect::{Expect, ExpectPresent};
+use crate::flow::{Flow, Present};
 
 /// What the cache knows about an entry beside the object itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +48,29 @@ pub fn cache_line(flow: &Flow, entry: &CacheLine, out: &mut Vec<u8>) {
 /// Appends the XML line of a flow. It has no ages.
 pub fn cache_xml(flow: &Flow, entry: &CacheLine, out: &mut Vec<u8>) {
     flow_xml(flow, &entry.render(), out);
+    out.push(b'\n');
+}
+
+/// Appends the JSON line of a flow, with the keys of [`flow_json`]. It has no ages.
+pub fn cache_json(flow: &Flow, entry: &CacheLine, out: &mut Vec<u8>) {
+    let mut known = *flow;
+    // The cache does not follow these.
+    for bit in [Present::TIMEOUT, Present::COUNTERS_ORIG, Present::COUNTERS_REPLY, Present::USE] {
+        known.present.remove(bit);
+    }
+    if entry.external {
+        known.present.remove(Present::REPLY);
+    }
+    let render = entry.render();
+    flow_json(&known, &Render { parts: render.parts.with(Parts::ID), ..render }, out);
+    out.push(b'\n');
+}
+
+/// Appends the JSON line of an expectation, with the keys of [`expect_json`]. It has no ages.
+pub fn expect_cache_json(expect: &Expect, entry: &CacheLine, out: &mut Vec<u8>) {
+    let mut known = *expect;
+    known.present.remove(ExpectPresent::TIMEOUT);
+    expect_json(&known, &entry.render(), out);
     out.push(b'\n');
 }
 

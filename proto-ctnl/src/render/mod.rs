@@ -18,7 +18,10 @@ mod xml;
 use core::time::Duration;
 
 pub use addr::{address, decimal};
-pub use cache::{CacheLine, cache_line, cache_xml, expect_cache_line, expect_cache_xml};
+pub use cache::{
+    CacheLine, cache_json, cache_line, cache_xml, expect_cache_json, expect_cache_line,
+    expect_cache_xml,
+};
 pub use expect::{expect_text, expect_xml};
 pub use json::{expect_json, flow_json, json_origin};
 pub use labels::LabelNames;

@@ -293,6 +293,11 @@ impl Session {
         self.common.last_heard
     }
 
+    /// Whether a peer in this mode sends something each second.
+    pub const fn keeps_alive(&self) -> bool {
+        !matches!(self.machine, Machine::Alarm)
+    }
+
     /// The number that the next message will have.
     pub const fn next_seq(&self) -> u32 {
         self.common.next_seq

@@ -1,6 +1,7 @@
-//! Figures as text, in the forms that scripts parse.
+//! Figures as text, in the forms that scripts parse, and as JSON.
 
 mod engine_table;
+mod json;
 
 use std::io::Write;
 
@@ -29,6 +30,10 @@ fn render(kind: StatKind, snapshot: &Snapshot, out: &mut Vec<u8>) -> std::io::Re
             let kind = if child.flush { "flush" } else { "any" };
             writeln!(out, "PID={} type={kind}", child.pid)
         }),
+        (StatKind::Json, _) => {
+            json::render(snapshot, out);
+            Ok(())
+        }
         (StatKind::Engine, _) => engine_table::render(&snapshot.engine, out),
         (_, None) => match &snapshot.statistics {
             Some(cache) => counting_only(kind, snapshot, cache, out),

@@ -1,0 +1,208 @@
+//! What only ours prints: JSON, and how a command ended.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use shardtrack_tests::cond::{wait_equal, wait_until};
+use shardtrack_tests::flows::{Without, mixture, plain};
+use shardtrack_tests::kernel::Kernel;
+use shardtrack_tests::need_root;
+use shardtrack_tests::netns::Netns;
+use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
+
+use crate::place::Place;
+use crate::schema::complaints;
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// A related flow of which the master is nowhere, number 1064.
+const ORPHAN: &str = "1000005800000428000c00000a0900010a090002000800050000000e000500020600000000080003006f\
+    005000050004030000000008000600000064000c00080a0900010a0900020005000a060000000008000b13880015";
+
+fn schema(path: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins").join(path);
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a schema")).expect("JSON")
+}
+
+/// The figures, which are as the schema says.
+fn figures(answer: &str) -> Value {
+    let schema = schema("conntrackd/dist/conntrackd.schema.json");
+    let figures = serde_json::from_str(answer).expect("JSON");
+    let found = complaints(&schema, &schema, &figures);
+    assert!(found.is_empty(), "{found:#?}");
+    figures
+}
+
+fn of(node: &Node) -> Value {
+    figures(&node.client(&["-s", "json"]))
+}
+
+#[test]
+fn figures_are_json_in_every_mode() {
+    need_root!();
+    for (mode, link) in
+        [(Mode::Ftfw, Link::Udp), (Mode::Notrack, Link::Tcp), (Mode::Ftfw, Link::Multicast)]
+    {
+        let pair = Pair::running(Make::Ours, Make::Ours, mode, link);
+        Kernel::of(&pair.a.ns).create(&plain(0, 100));
+        wait_equal(LIMIT, "flows of the receiver", &100, || pair.b.cached(false));
+        let (a, b) = (of(&pair.a), of(&pair.b));
+        assert_eq!(a["caches"]["internal"]["active"], 100);
+        assert_eq!(b["caches"]["external"]["active"], 100);
+        assert_eq!(b["conditions"]["peer_silent"], false);
+        assert_eq!(a["links"][0]["active"], true);
+        assert_eq!(a["queues"].get("resend").is_some(), mode == Mode::Ftfw);
+    }
+    let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Udp);
+    setup.mode_lines = "DisableExternalCache on\n".into();
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    assert_eq!(of(&pair.a)["caches"]["external"]["kind"], "inject");
+    let ns = Netns::new("json");
+    for (config, mode) in [("Stats {\nLogFile HERE/flows\n}\n", "statistics"), ("", "idle")] {
+        let place = Place::start(&ns, Make::Ours, config);
+        let answer = place.client(&["-s", "json"]).stdout;
+        assert_eq!(figures(&String::from_utf8_lossy(&answer))["mode"], mode);
+    }
+}
+
+#[test]
+fn caches_are_json_with_the_keys_of_conntrack() {
+    need_root!();
+    let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, Link::Udp);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    let mixture = mixture(300, Without::default());
+    kernel.create(&mixture.flows);
+    kernel.expect(&mixture.expectations);
+    let flows = mixture.flows.len() as u64;
+    wait_equal(LIMIT, "flows of the receiver", &flows, || pair.b.cached(false));
+    let lines = |node: &Node, arguments: &[&str]| node.client(arguments).lines().count();
+    let expected = lines(&pair.a, &["-i", "expect"]);
+    wait_equal(LIMIT, "expectations", &expected, || lines(&pair.b, &["-e", "expect"]));
+    assert!(expected > 0);
+    let schema = schema("conntrack/conntrack.schema.json");
+    let objects = |node: &Node, arguments: &[&str]| {
+        let object = |line: &str| {
+            let object: Value = serde_json::from_str(line).expect("JSON");
+            for (key, value) in object.as_object().expect("an object") {
+                assert!(schema["properties"].get(key).is_some(), "{key} is unknown: {value}");
+            }
+            object
+        };
+        node.client(arguments).lines().map(object).collect::<Vec<_>>()
+    };
+    let keys = ["family", "protonum", "src", "dst", "sport", "dport", "mark", "zone", "helper"];
+    let known = |objects: Vec<Value>| {
+        let line = |object: &Value| keys.map(|key| object[key].to_string()).join(" ");
+        let mut lines: Vec<_> = objects.iter().map(line).collect();
+        lines.sort();
+        lines
+    };
+    let own = objects(&pair.a, &["-i", "-o", "json"]);
+    assert_eq!(own.len() as u64, flows);
+    assert!(own.iter().all(|flow| flow.get("reply_src").is_some()));
+    let received = objects(&pair.b, &["-e", "ct", "-o", "json"]);
+    assert!(received.iter().all(|flow| flow.get("reply_src").is_none()));
+    let keyed = |objects: Vec<Value>| {
+        // The protocol loses the keys of these.
+        objects
+            .into_iter()
+            .filter(|flow| flow["protonum"] != 47 && flow["protonum"] != 136)
+            .collect()
+    };
+    assert_eq!(known(keyed(own)), known(keyed(received)));
+    let own = objects(&pair.a, &["-i", "expect", "-o", "json"]);
+    let received = objects(&pair.b, &["-e", "expect", "-o", "json"]);
+    assert_eq!((own.len(), known(own)), (expected, known(received)));
+}
+
+#[test]
+fn nothing_happens_silently() {
+    need_root!();
+    let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    let mut small = setup.clone();
+    small.hash_limit = 100;
+    small.engine = "Shards 1".into();
+    let mut pair = Pair::new(setup, small);
+    pair.start();
+    Kernel::of(&pair.a.ns).create(&plain(0, 300));
+    let refused = |node: &Node| of(node)["conditions"]["cache_full"].as_u64();
+    wait_until(LIMIT, "objects are refused", || refused(&pair.b).is_some_and(|n| n >= 200));
+    let told = |node: &Node, text: &str| node.log().contains(text);
+    wait_until(LIMIT, "the log tells", || told(&pair.b, "no space left in cache: "));
+    pair.b.ns.ip("link set sync0 down");
+    wait_until(LIMIT, "the link is down", || of(&pair.b)["conditions"]["links_down"] == 1);
+    wait_until(LIMIT, "the peer is silent", || of(&pair.a)["conditions"]["peer_silent"] == true);
+    assert!(told(&pair.a, "[warning] the other node was not heard for 5 seconds"));
+    pair.b.ns.ip("link set sync0 up");
+    wait_until(LIMIT, "the peer is heard", || of(&pair.a)["conditions"]["peer_silent"] == false);
+    assert!(told(&pair.a, "[notice] the other node is heard again"));
+    assert_eq!(of(&pair.a)["conditions"]["peer_silences"], 1);
+}
+
+/// How a command ends, with what it says.
+fn command(node: &Node, arguments: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(Make::Ours.program("conntrackd")).arg("-C");
+    command.arg(node.directory().join("conf")).args(arguments);
+    command.output().expect("timeout can be started")
+}
+
+#[test]
+fn a_commit_says_how_it_ended() {
+    need_root!();
+    let mut pair = Pair::new(
+        Setup::new(Make::Ours, Mode::Notrack, Link::Udp),
+        Setup::new(Make::Ours, Mode::Notrack, Link::Udp),
+    );
+    pair.b.start();
+    assert_eq!(command(&pair.b, &["-c"]).status.code(), Some(0), "nothing to commit");
+    let mut orphan: Vec<u8> = (0..ORPHAN.len() / 2)
+        .map(|k| u8::from_str_radix(&ORPHAN[2 * k..2 * k + 2], 16).expect("hexadecimal"))
+        .collect();
+    pair.a.ns.enter(|| {
+        let socket = UdpSocket::bind("10.99.0.1:3780").expect("an address of the node");
+        socket.send_to(&orphan, "10.99.0.2:3780").expect("room");
+        // The same again, seven messages later.
+        orphan[7] += 8;
+        socket.send_to(&orphan, "10.99.0.2:3780").expect("room");
+    });
+    wait_equal(LIMIT, "flows of the receiver", &1, || pair.b.cached(false));
+    let commit = command(&pair.b, &["-c"]);
+    assert_eq!(commit.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&commit.stderr).into_owned();
+    assert!(said.contains("[ERROR] the daemon could not do all of it"), "{said}");
+    assert!(commit.stdout.is_empty());
+    let log = pair.b.log();
+    assert!(log.contains("[notice] 1 entries can't be committed"), "{log}");
+    assert!(log.contains("[ERROR] commit-create: No such file or directory"), "{log}");
+    let figures = of(&pair.b);
+    assert_eq!(figures["commits"]["count"], 2);
+    assert_eq!(figures["conditions"]["commit_failures"], 1);
+    assert!(figures["conditions"]["messages_lost"].as_u64().is_some_and(|lost| lost >= 7));
+    assert!(log.contains("messages of the other node did not come in order"), "{log}");
+    // A client of the original is told what it always was.
+    let original = Command::new(Make::Original.program("conntrackd"))
+        .arg("-C")
+        .arg(pair.b.directory().join("conf"))
+        .arg("-c")
+        .output();
+    assert!(original.is_ok_and(|output| output.status.success() && output.stdout.is_empty()));
+    assert_eq!(command(&pair.b, &["-f"]).status.code(), Some(0));
+    assert_eq!(command(&pair.b, &["-k"]).status.code(), Some(0));
+    wait_until(LIMIT, "the daemon ends", || pair.b.exited());
+    assert_eq!(command(&pair.b, &["-c"]).status.code(), Some(1), "nobody listens");
+}
+
+#[test]
+fn our_client_asks_the_original() {
+    need_root!();
+    let ns = Netns::new("client");
+    let original = Place::start(&ns, Make::Original, "Stats {\nLogFile HERE/flows\n}\n");
+    let mut client = Command::new(Make::Ours.program("conntrackd"));
+    let output = client.arg("-C").arg(original.path("conf")).arg("-s").output().expect("it runs");
+    assert!(output.status.success());
+    assert!(output.stdout.starts_with(b"cache stats:\n"));
+}
