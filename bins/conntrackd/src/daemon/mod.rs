@@ -212,7 +212,11 @@ fn set_scheduler(settings: &Settings, logger: &Logger) {
         None => return,
     };
     if let Err(error) = process::set_scheduler(policy, settings.priority) {
-        logger.warning(format_args!("scheduler configuration failed: {}", error_text(&error)));
+        logger.warning(format_args!(
+            "scheduler configuration failed: {}. Likely a bug in conntrackd, please report it. \
+             Continuing with system default scheduler.",
+            error_text(&error)
+        ));
     }
 }
 

@@ -1,0 +1,191 @@
+//! Every recorded file with which the original starts, and every example, starts here: in a
+//! machine like the one of the recording, up to the end in order.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use shardtrack_tests::limits::alone;
+use shardtrack_tests::need_root;
+use shardtrack_tests::netns::Netns;
+use shardtrack_tests::peer::Make;
+
+/// Runs the daemon `$1` with the configuration `$2` until it has started, and ends it. Its lines
+/// go to `$3.out` and `$3.err`. The places that the files name are empty and this process's own.
+const ONE_LIFE: &str = r#"
+mount -t tmpfs none /run && mkdir /run/lock || exit 90
+mount -t tmpfs none /var/log || exit 90
+"$1" -C "$2" >"$3.out" 2>"$3.err" </dev/null &
+pid=$!
+for step in $(seq 500); do
+	grep -q "starting in console mode" "$3.out" && break
+	kill -0 $pid 2>/dev/null || break
+	sleep 0.02
+done
+"$1" -C "$2" -k 2>/dev/null || kill -TERM $pid 2>/dev/null
+wait $pid
+"#;
+
+/// The machine of the recording.
+fn machine() -> Netns {
+    let ns = Netns::new("start");
+    for (device, addresses) in [
+        ("sync0", &["192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"][..]),
+        ("sync1", &["198.51.100.1/24"]),
+        ("sync0.7", &[]),
+    ] {
+        ns.ip(&format!("link add {device} type veth peer name {device}p"));
+        ns.ip(&format!("link set {device} addrgenmode none"));
+        ns.ip(&format!("link set {device} up"));
+        ns.ip(&format!("link set {device}p up"));
+        for address in addresses {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            ns.ip(&format!("addr add {address} dev {device} {nodad}"));
+        }
+    }
+    ns
+}
+
+/// One life of a daemon: its lines without their heads, and its exit status.
+struct Life {
+    out: Vec<String>,
+    err: Vec<String>,
+    status: Option<i32>,
+}
+
+fn live(ns: &Netns, file: &Path) -> Life {
+    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
+    let place = folder.path().join("life");
+    let output = ns
+        .daemon("unshare")
+        .args(["--mount", "sh", "-c", ONE_LIFE, "sh"])
+        .arg(Make::Ours.program("conntrackd"))
+        .arg(file)
+        .arg(&place)
+        .output()
+        .expect("nsenter can be started");
+    let lines = |end: &str| {
+        let text = fs::read(place.with_extension(end)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = |line: &str| match (line.starts_with('['), line.find(") [")) {
+            (true, Some(end)) => line[end + 2..].to_owned(),
+            _ => line.to_owned(),
+        };
+        text.lines().map(line).collect()
+    };
+    Life { out: lines("out"), err: lines("err"), status: output.status.code() }
+}
+
+impl Life {
+    /// What it said on standard error. That nobody takes the lines for the system log is the
+    /// machine's fault.
+    fn told(&self) -> Vec<&str> {
+        let lines = self.err.iter().map(String::as_str);
+        lines.filter(|line| !line.contains("log lines were dropped")).collect()
+    }
+
+    /// Whether it started and ended in order.
+    fn is_whole(&self) -> bool {
+        let said = |text: &str| self.out.iter().any(|line| line.contains(text));
+        self.status == Some(0)
+            && said("initialization completed")
+            && said("-- starting in console mode --")
+            && said("---- shutdown received ----")
+    }
+}
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/conntrackd")
+}
+
+fn json(path: PathBuf) -> Value {
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn recorded_files_start_with_the_recorded_warnings() {
+    need_root!();
+    let _alone = alone();
+    let machines = [machine(), machine()];
+    let expected = json(vectors().join("config/expected.json"));
+    let deviations = json(vectors().join("deviations.json"));
+    let mut known: BTreeMap<&str, &Value> = BTreeMap::new();
+    for entry in deviations.as_array().expect("a list") {
+        assert!(entry["why"].as_str().is_some_and(|why| !why.is_empty()), "{entry}");
+        if let Some(case) = entry["case"].as_str() {
+            known.insert(case, entry);
+        }
+    }
+    let cases: Vec<_> = expected["cases"].as_object().expect("cases").iter().collect();
+    let judge = |ns: &Netns, (name, case): &(&String, &Value)| {
+        let deviation = known.get(name.as_str());
+        let starts = deviation.map_or(&case["starts"], |entry| &entry["starts"]);
+        if starts != &Value::Bool(true) || case["class"] == "start-needs-kernel-helper" {
+            return None;
+        }
+        let life = live(ns, &vectors().join("config").join(name));
+        let refused = |line: &&String| {
+            let part_to_come =
+                line.contains("`PollSecs'") || line.contains("`DisableInternalCache'");
+            part_to_come && line.ends_with("is not supported yet in this version")
+        };
+        if life.err.iter().any(|line| refused(&line)) {
+            return None;
+        }
+        let lines = deviation.map_or(&case["daemon"]["stderr"], |entry| &entry["stderr"]);
+        let lines: Vec<_> =
+            lines.as_array().expect("lines").iter().filter_map(Value::as_str).collect();
+        let is_right = life.is_whole() && life.told() == lines;
+        let wrong = format!("{name}: {:?} {:?}, not {lines:?}", life.status, life.err);
+        Some(if is_right { String::new() } else { wrong })
+    };
+    // A life is mostly waiting; two at a time are no trouble, in places of their own.
+    let [first, second] = &machines;
+    let (one, two) = cases.split_at(cases.len() / 2);
+    let results: Vec<String> = std::thread::scope(|scope| {
+        let other =
+            scope.spawn(|| two.iter().filter_map(|case| judge(second, case)).collect::<Vec<_>>());
+        let mut results: Vec<_> = one.iter().filter_map(|case| judge(first, case)).collect();
+        results.extend(other.join().expect("it has its say"));
+        results
+    });
+    let lives = results.len();
+    let wrong: Vec<_> = results.into_iter().filter(|wrong| !wrong.is_empty()).collect();
+    assert!(wrong.is_empty(), "{}\n{} of {lives}", wrong.join("\n"), wrong.len());
+    assert!(lives > 110, "only {lives}");
+}
+
+#[test]
+fn examples_start_and_are_clean() {
+    need_root!();
+    let ns = Netns::new("example");
+    for device in ["eth2", "eth3"] {
+        ns.ip(&format!("link add {device} type veth peer name {device}p"));
+        ns.ip(&format!("link set {device} up"));
+        ns.ip(&format!("link set {device}p up"));
+    }
+    ns.ip("addr add 192.168.100.1/24 dev eth2");
+    ns.ip("addr add 192.168.101.1/24 dev eth3");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bins/conntrackd/dist");
+    let mut count = 0;
+    for file in fs::read_dir(&folder).expect("our own folder") {
+        let path = file.expect("a file").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if !name.ends_with(".conf") || name == "keepalived.conf" {
+            continue;
+        }
+        let life = live(&ns, &path);
+        assert!(life.is_whole(), "{name}: {:?} {:?}", life.out, life.err);
+        assert_eq!(life.told(), Vec::<&str>::new(), "{name}");
+        let mut command = ns.command(Make::Ours.program("conntrackd"));
+        let report = command.arg("-C").arg(&path).arg("--check").output().expect("it runs");
+        let report = String::from_utf8_lossy(&report.stdout);
+        let clean = report.ends_with(": errors: 0, warnings: 0\n");
+        // The kernel's limit of flows is the machine's.
+        assert!(clean || report.lines().count() == 3 && report.contains(" HashLimit "), "{report}");
+        count += 1;
+    }
+    assert_eq!(count, 5);
+}
