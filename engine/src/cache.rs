@@ -9,6 +9,8 @@
 //! however often it changes, and read at its newest state when it is sent. So memory is bounded by
 //! the number of flows and never by that of events.
 
+use core::hint::black_box;
+
 use proto_ctnl::{Flow, Present, Status, Tuple};
 
 pub use crate::changes::{BulkStep, Change, Killed, State};
@@ -23,6 +25,8 @@ use crate::epoch::Tombstones;
 use crate::index::{Index, Key};
 use crate::unread::lacks_adjustment;
 
+/// Flows that are looked for together.
+pub(crate) const TOGETHER: usize = 16;
 /// Flows for whose bookkeeping memory is set aside at the start, however high the limit is.
 const EXPECTED_MAX: u32 = 1 << 22;
 
@@ -197,6 +201,22 @@ impl Cache {
         // The stored hash is not compared: it stands in another cache line than the key, and the
         // index compared seven bits of it.
         self.index.find(hash, |slot| self.table.at(slot).is(key, pairs))
+    }
+
+    /// Looks where the flows of `keys` are or would be, so that the memory they need is near when
+    /// they are stored: the processor fetches it for several at once, and else for one after the
+    /// other, which is most of the time that it takes to store a flow.
+    pub(crate) fn foresee(&self, keys: impl Iterator<Item = Key>) {
+        // Hashed first, so that nothing but the lookups stands between one and the next.
+        let mut hashes = [0; TOGETHER];
+        let mut len = 0;
+        for (place, key) in hashes.iter_mut().zip(keys) {
+            *place = self.index.hash(&key);
+            len += 1;
+        }
+        for hash in hashes.iter().take(len) {
+            black_box(self.index.find(*hash, |slot| self.table.at(slot).head().hash == *hash));
+        }
     }
 
     /// Whether a flow that is not dead stands there.

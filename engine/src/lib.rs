@@ -30,6 +30,7 @@ pub mod link;
 pub mod log;
 pub mod mesh;
 pub mod order;
+mod received;
 pub mod report;
 mod resync;
 pub mod run;

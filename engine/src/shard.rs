@@ -1,7 +1,8 @@
 //! One slice of the flow space: its caches and what changes them. Sans-io.
 //!
 //! Events and peer messages come in as bytes, change one entry, and mark it to be sent; messages
-//! leave through [`Shard::next_change`]. Orders of the hub are in [`crate::duties`].
+//! leave through [`Shard::next_change`]. What the peer reports is taken in [`crate::received`], orders
+//! of the hub in [`crate::duties`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,9 +12,7 @@ use proto_ctnl::{
     Content as KernelContent, Expect, ExpectMessage, ExpectPresent, ExpectRef, Flow, FlowMessage,
     FlowRef, Message, Messages, Present,
 };
-use proto_sync::{
-    EncodeOptions, ExpectPayload, FlowPayload, Kind, Next, Token, encode_expect, encode_flow,
-};
+use proto_sync::{EncodeOptions, Kind, Next, Token, encode_expect, encode_flow};
 
 use crate::alarm::{Alarm, AlarmTimes};
 use crate::cache::{Change, FlowIndex};
@@ -22,7 +21,7 @@ use crate::clock::Moment;
 use crate::config::Expectations;
 use crate::expects::ExpectIndex;
 use crate::filter::FlowFilter;
-use crate::kernel::{Effect, InjectKind, KernelConfig, KernelSide, Origin, Ports};
+use crate::kernel::{Effect, KernelConfig, KernelSide, Origin, Ports};
 use crate::log::FlowLog;
 use crate::mesh::{Content, Fate};
 use crate::order::Outcome;
@@ -103,7 +102,7 @@ pub struct Shard {
     acknowledged: bool,
     replicates: bool,
     pub(crate) alarm: Option<Alarm>,
-    inject: bool,
+    pub(crate) inject: bool,
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
     pub(crate) outcomes: VecDeque<Outcome>,
@@ -113,7 +112,7 @@ pub struct Shard {
     pub(crate) cpu_time: fn() -> Duration,
     flow_log: Option<Arc<dyn FlowLog>>,
     /// A received object was refused since the last look.
-    refused: bool,
+    pub(crate) refused: bool,
     /// Forgotten ends of objects that were told to the hub.
     pub(crate) forgotten: u64,
     /// Objects without room that were told to the hub.
@@ -389,53 +388,6 @@ impl Shard {
         std::mem::replace(&mut self.refused, false)
     }
 
-    /// A flow that the peer reported.
-    pub fn on_peer_flow(&mut self, now: Moment, kind: Kind, payload: &FlowPayload<'_>) {
-        self.counters.received += 1;
-        let flow = &mut self.scratch;
-        flow.clear();
-        payload.write_to(flow);
-        if self.inject {
-            self.refused |= self.kernel.inject(inject_kind(kind), flow).is_err();
-            return;
-        }
-        let external = &mut self.caches.external;
-        // What does not fit is counted by the cache.
-        let _full = match kind {
-            Kind::Delete => {
-                if let Some(index) = external.find(&flow.orig, payload.zone()) {
-                    external.remove(index);
-                }
-                return;
-            }
-            Kind::New => external.replace(flow, now.secs),
-            _ => external.merge(flow, now.secs),
-        };
-    }
-
-    /// An expectation that the peer reported.
-    pub fn on_peer_expect(&mut self, now: Moment, kind: Kind, payload: &ExpectPayload<'_>) {
-        self.counters.received += 1;
-        self.expect = Expect::default();
-        payload.write_to(&mut self.expect);
-        if self.inject {
-            let injected = self.kernel.inject_expect(inject_kind(kind), &self.expect);
-            self.refused |= injected.is_err();
-            return;
-        }
-        let expects = &mut self.caches.expects_external;
-        let _full = match kind {
-            Kind::ExpectDelete => {
-                if let Some(index) = expects.find(&self.expect) {
-                    expects.remove(index);
-                }
-                return;
-            }
-            Kind::ExpectNew => expects.replace(&self.expect, now.secs),
-            _ => expects.merge(&self.expect, now.secs),
-        };
-    }
-
     /// Writes the next message for the peer to the start of `room`.
     pub fn next_change(&mut self, room: &mut [u8]) -> Next {
         if !self.replicates {
@@ -539,12 +491,4 @@ impl Shard {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0)
-}
-
-const fn inject_kind(kind: Kind) -> InjectKind {
-    match kind {
-        Kind::New | Kind::ExpectNew => InjectKind::New,
-        Kind::Update | Kind::ExpectUpdate => InjectKind::Update,
-        Kind::Delete | Kind::ExpectDelete => InjectKind::Delete,
-    }
 }

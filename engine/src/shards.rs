@@ -2,7 +2,7 @@
 //!
 //! Routes what comes in by the shard function and gathers what goes out, so that the session
 //! above knows one stream of changes and the shards know nothing of each other. With one shard
-//! there is no pipe and no copy.
+//! there is no pipe.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -167,6 +167,8 @@ pub struct Dropped {
 pub struct Shards {
     /// Shard 0.
     pub local: Shard,
+    /// Messages of the peer for shard 0.
+    gathered: Vec<u8>,
     remotes: Vec<Remote>,
     now: Moment,
     /// Which shard is asked for changes first.
@@ -177,9 +179,10 @@ pub struct Shards {
 
 impl Shards {
     /// `local` is shard 0, `remotes` are the shards from 1 on.
-    pub const fn new(local: Shard, remotes: Vec<Remote>, now: Moment) -> Self {
+    pub fn new(local: Shard, remotes: Vec<Remote>, now: Moment) -> Self {
         Self {
             local,
+            gathered: Vec::with_capacity(BLOCK_BYTES),
             remotes,
             now,
             source: 0,
@@ -228,6 +231,26 @@ impl Shards {
         self.local.on_kernel_datagram(self.now, Content::Events, datagram);
     }
 
+    /// Adds a message of the peer to those for shard 0.
+    fn gather(&mut self, message: &[u8]) {
+        if self.gathered.len() + message.len() > BLOCK_BYTES {
+            self.give_gathered();
+        }
+        self.gathered.extend_from_slice(message);
+    }
+
+    /// Does what became due in shard 0, behind what arrived for it in this turn.
+    pub fn work(&mut self) {
+        self.give_gathered();
+        self.local.work(self.now.at);
+    }
+
+    /// Gives shard 0 what was gathered for it.
+    fn give_gathered(&mut self) {
+        self.local.on_peer_messages(self.now, &self.gathered);
+        self.gathered.clear();
+    }
+
     /// Whether every shard has room for another datagram of a dump.
     pub fn has_room_for_dump(&self) -> bool {
         !self.local.is_saturated()
@@ -237,7 +260,10 @@ impl Shards {
     /// Gives an order to shard `k`. Shard 0 answers at once where it can.
     pub fn order(&mut self, k: usize, order: Order) {
         match k {
-            0 => self.local.order(self.now, order),
+            0 => {
+                self.give_gathered();
+                self.local.order(self.now, order);
+            }
             k => {
                 let remote = &mut self.remotes[k - 1];
                 remote.close();
@@ -321,9 +347,9 @@ impl Shards {
 }
 
 impl Host for Shards {
-    fn flow(&mut self, kind: Kind, message: &[u8], payload: &FlowPayload<'_>) {
+    fn flow(&mut self, _kind: Kind, message: &[u8], payload: &FlowPayload<'_>) {
         match self.route(&payload.orig_tuple()) {
-            0 => self.local.on_peer_flow(self.now, kind, payload),
+            0 => self.gather(message),
             k => {
                 if !self.remotes[k - 1].inbound(Content::Peer, message) {
                     self.dropped.peer += 1;
@@ -332,9 +358,9 @@ impl Host for Shards {
         }
     }
 
-    fn expect(&mut self, kind: Kind, message: &[u8], payload: &ExpectPayload<'_>) {
+    fn expect(&mut self, _kind: Kind, message: &[u8], payload: &ExpectPayload<'_>) {
         match self.route(&payload.master().unwrap_or_default()) {
-            0 => self.local.on_peer_expect(self.now, kind, payload),
+            0 => self.gather(message),
             k => {
                 if !self.remotes[k - 1].inbound(Content::Peer, message) {
                     self.dropped.peer += 1;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use proto_sync::{ExpectPayload, FlowPayload, Kind, Messages, Next};
+use proto_sync::Next;
 
 use crate::clock::Moment;
 use crate::mesh::{BLOCK_MESSAGES, CHANGE_BLOCKS, Changes, Content, Inbound, Pipe, ToHub, ToShard};
@@ -139,7 +139,7 @@ impl Worker {
         match item {
             ToShard::Inbound(Inbound { content, bytes }) => {
                 match content {
-                    Content::Peer => self.peer_messages(now, &bytes),
+                    Content::Peer => self.shard.on_peer_messages(now, &bytes),
                     Content::Events | Content::Dump => {
                         self.shard.on_kernel_datagram(now, content, &bytes);
                     }
@@ -161,20 +161,6 @@ impl Worker {
             ToShard::Emptied(block) => self.free.push(block),
             ToShard::Order(Order::Stop) => self.stopping = true,
             ToShard::Order(order) => self.shard.order(now, order),
-        }
-    }
-
-    /// The session has checked these messages before it handed them over.
-    fn peer_messages(&mut self, now: Moment, bytes: &[u8]) {
-        for message in Messages::new(bytes).flatten() {
-            let Some(kind) = Kind::from_type(message.message_type) else { continue };
-            if kind.is_expect() {
-                if let Ok(payload) = ExpectPayload::parse(message.payload()) {
-                    self.shard.on_peer_expect(now, kind, &payload);
-                }
-            } else if let Ok(payload) = FlowPayload::parse(message.payload()) {
-                self.shard.on_peer_flow(now, kind, &payload);
-            }
         }
     }
 

@@ -65,6 +65,7 @@ impl Node {
     fn turn(&mut self, now: Instant) {
         let moment = Moment::new(now, now);
         self.shards.begin_turn(moment);
+        self.shards.work();
         self.worker.turn(moment, INBOUND_BLOCKS, || {});
         assert!(self.shards.poll_outcome().is_none(), "nothing was ordered");
         self.shards.flush(|_| {});

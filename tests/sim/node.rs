@@ -306,7 +306,7 @@ impl Node {
             self.hub.on_peer(now, 0, &datagram).expect("it is no stream");
         }
         any |= self.hub.shards.has_inbound();
-        self.hub.shards.local.work(now);
+        self.hub.shards.work();
         self.hub.turn(now);
         while let Some(event) = self.hub.poll_event() {
             match event {

@@ -99,7 +99,7 @@ impl HubThread {
             self.io.check_losses(&mut self.hub.shards.local);
         }
         self.peers.take_news(now, &mut self.ring, &mut self.hub)?;
-        self.hub.shards.local.work(now);
+        self.hub.shards.work();
         self.hub.turn(now);
         if self.hub.shards.take_stirred() {
             load = load.max(Load::Some);
