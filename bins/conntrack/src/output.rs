@@ -1,4 +1,4 @@
-//! Standard output: whole lines collected in one buffer and written in large pieces; and the
+//! Standard output: lines collected in one buffer and written in large pieces; and the
 //! progress that is told beside it.
 
 use std::fs::File;
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, complain, errno_text};
 
-/// Octets that are collected.
-const CAPACITY: usize = 64 << 10;
-/// Octets from which the next line might not fit.
-const FULL: usize = CAPACITY - 8192;
+/// Octets that are written with one call. File systems cache even pieces of this size in large
+/// pages, in half of the time that odd ones take.
+const PIECE: usize = 128 << 10;
+/// Octets that are collected: a piece, and the line that goes beyond it.
+const CAPACITY: usize = PIECE + 8192;
 
 /// The buffer. Lines are appended to [`Out::buffer`].
 pub(crate) struct Out {
@@ -29,13 +30,13 @@ impl Out {
     /// Whether what was collected is written after this line.
     #[inline]
     pub(crate) const fn is_full(&self) -> bool {
-        self.buffer.len() >= FULL
+        self.buffer.len() >= PIECE
     }
 
     /// To be called after each line.
     #[inline]
     pub(crate) fn line_done(&mut self) -> Result<(), Failure> {
-        if self.is_full() { self.flush() } else { Ok(()) }
+        if self.is_full() { self.write(self.buffer.len() / PIECE * PIECE) } else { Ok(()) }
     }
 
     /// Appends whole lines.
@@ -46,8 +47,13 @@ impl Out {
 
     /// Writes what was collected.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        let result = self.file.write_all(&self.buffer);
-        self.buffer.clear();
+        self.write(self.buffer.len())
+    }
+
+    /// Writes so many octets of what was collected.
+    fn write(&mut self, count: usize) -> Result<(), Failure> {
+        let result = self.file.write_all(&self.buffer[..count]);
+        self.buffer.drain(..count);
         result.map_err(|e| failure(&e))
     }
 }

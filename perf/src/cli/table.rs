@@ -67,6 +67,9 @@ impl Rows {
         for row in &self.0 {
             text += &row.text();
         }
+        if self.0.iter().any(|row| row.name == "-L -m 77") {
+            text += "\nMark and status are compared by the kernel for the original as well.\n";
+        }
         text
     }
 }
