@@ -57,6 +57,10 @@ impl Hub {
 
     /// Has the link that is best now send.
     pub fn choose_link(&mut self, now: Instant) {
+        // A daemon without a peer has none, and misses none.
+        if self.session.is_none() {
+            return;
+        }
         let none = self.links.none_left();
         let switch = self.links.choose(now);
         if self.links.none_left() && !none {
