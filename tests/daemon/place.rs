@@ -30,6 +30,7 @@ pub(crate) struct Place {
     directory: TempDir,
     daemon: Child,
     syslog: Arc<Mutex<Vec<String>>>,
+    notices: Arc<Mutex<Vec<String>>>,
 }
 
 impl Place {
@@ -45,20 +46,16 @@ impl Place {
             config.replace("HERE", &here.display().to_string())
         );
         fs::write(here.join("conf"), text).expect("own directory");
-        let syslog = UnixDatagram::bind(here.join("syslog")).expect("own directory");
-        let messages = Arc::new(Mutex::new(Vec::new()));
-        // Its queue is short, and the original waits while it is full.
-        thread::spawn({
-            let messages = messages.clone();
-            move || collect(&syslog, &messages)
-        });
+        let syslog = collect(&here.join("syslog"));
+        let notices = collect(&here.join("notify"));
         let console = fs::File::create(here.join("console")).expect("own directory");
         let mut command = ns.daemon("unshare");
         command.args(["--mount", "sh", "-c", OWN_DEV]).arg(here).arg(make.program("conntrackd"));
+        command.env("NOTIFY_SOCKET", here.join("notify"));
         command.arg("-C").arg(here.join("conf")).stdin(Stdio::null());
         command.stdout(console.try_clone().expect("a file")).stderr(console);
         let daemon = command.spawn().expect("nsenter can be started");
-        let mut place = Self { make, directory, daemon, syslog: messages };
+        let mut place = Self { make, directory, daemon, syslog, notices };
         wait_until(LIMIT, "the daemon starts", || {
             assert!(!place.ended(), "it ended: {}", place.read("console"));
             place.ask(30).is_some_and(|answer| !answer.is_empty())
@@ -79,6 +76,11 @@ impl Place {
     /// Messages to the system log since the last call, up to the line feed that may end them.
     pub(crate) fn system_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.syslog.lock().expect("nobody panics with it"))
+    }
+
+    /// What the service manager was told since the last call.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().expect("nobody panics with it"))
     }
 
     /// Runs a client command of the daemon's own make.
@@ -121,13 +123,20 @@ impl Place {
     }
 }
 
-/// Until the test's process ends.
-fn collect(syslog: &UnixDatagram, messages: &Mutex<Vec<String>>) {
-    let mut message = [0; 4096];
-    while let Ok(length) = syslog.recv(&mut message) {
-        let text = String::from_utf8_lossy(&message[..length]).into_owned();
-        messages.lock().expect("nobody panics with it").push(text);
-    }
+/// The messages to a socket, until the test's process ends. Its queue is short, and the original
+/// waits while it is full.
+fn collect(path: &Path) -> Arc<Mutex<Vec<String>>> {
+    let socket = UnixDatagram::bind(path).expect("own directory");
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let collected = messages.clone();
+    thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(length) = socket.recv(&mut message) {
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            collected.lock().expect("nobody panics with it").push(text);
+        }
+    });
+    messages
 }
 
 impl Drop for Place {

@@ -116,6 +116,12 @@ fn commands_are_taken_as_the_original_does() {
     let counted =
         |place: &Place| place.ask(21).is_some_and(|text| text.contains("\t         100\n"));
     wait_until(LIMIT, "both know the flows", || counted(&ours) && counted(&original));
+    let mut told = Vec::new();
+    wait_until(LIMIT, "the service manager is told", || {
+        told.extend(ours.notices());
+        told.iter().any(|state| state == "STATUS=100 flows")
+    });
+    assert_eq!(told.iter().filter(|state| *state == "READY=1").count(), 1);
     let commands: [&[&str]; 24] = [
         &["-s"],
         &["-s", "ct"],

@@ -32,8 +32,22 @@ impl Notify {
         self.watchdog.filter(|_| self.path.is_some()).map(|timeout| timeout / 2)
     }
 
+    /// Whether there is a service manager.
+    pub fn has_manager(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Sends one state, such as `READY=1`. Nobody to tell it to is no error.
     pub fn send(&self, state: &str) {
+        self.deliver(state, false);
+    }
+
+    /// As [`Notify::send`], for what may as well be lost if the manager is behind.
+    pub fn offer(&self, state: &str) {
+        self.deliver(state, true);
+    }
+
+    fn deliver(&self, state: &str, at_once: bool) {
         let Some(path) = &self.path else {
             return;
         };
@@ -41,7 +55,9 @@ impl Notify {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
             _ => SocketAddr::from_pathname(path),
         };
-        if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
+        if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound())
+            && socket.set_nonblocking(at_once).is_ok()
+        {
             let _ = socket.send_to_addr(state.as_bytes(), &address);
         }
     }

@@ -62,6 +62,8 @@ pub enum HubEvent {
     Stop,
 }
 
+/// Time between two status lines.
+const STATUS_GAP: Duration = Duration::from_secs(5);
 /// Shortest time between two transfers of everything that one node asks the other for.
 const BULK_GAP: Duration = Duration::from_secs(1);
 
@@ -84,7 +86,10 @@ pub struct Hub {
     shared_intake: bool,
     /// Who waits for a reading of the kernel's table.
     readers: Vec<(TableUse, Asker)>,
-    statistics: VecDeque<(Asker, StatKind)>,
+    /// Who asked for figures, and of which kind; of none is for the status line.
+    statistics: VecDeque<(Asker, Option<StatKind>)>,
+    /// When the status line is due.
+    status_at: Instant,
     inject: bool,
     expectations: bool,
     began: Instant,
@@ -175,6 +180,7 @@ impl Hub {
             purge_delay: parts.purge_delay,
             purge_at: None,
             statistics: VecDeque::new(),
+            status_at: now,
             inject: parts.inject,
             expectations: parts.expectations,
             began: now,
@@ -306,6 +312,10 @@ impl Hub {
             }
             // Shard 0 has begun already, and nothing else would wake for its word.
             self.take_outcomes(now);
+        }
+        if self.status_at <= now && self.populated {
+            self.status_at = now + STATUS_GAP;
+            self.ask_status();
         }
         if self.purge_at.is_some_and(|at| at <= now) {
             self.purge(now);

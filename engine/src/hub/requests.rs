@@ -29,7 +29,7 @@ impl Hub {
                 self.done(asker);
             }
             Request::Statistics(kind) => {
-                self.statistics.push_back((asker, kind));
+                self.statistics.push_back((asker, Some(kind)));
                 self.steps(Commands::figures, asker);
             }
             Request::Dump(side, object, format) => {
@@ -194,6 +194,13 @@ impl Hub {
         }
     }
 
+    pub(super) fn ask_status(&mut self) {
+        if self.console.wants_status() {
+            self.statistics.push_back((NOBODY, None));
+            self.steps(Commands::figures, NOBODY);
+        }
+    }
+
     pub(super) fn figures(&mut self, asker: Asker, reports: &[ShardReport]) {
         let Some((_, kind)) = self.statistics.pop_front() else { return };
         let mut snapshot = self.base.clone();
@@ -216,6 +223,10 @@ impl Hub {
         let shards: u64 = snapshot.engine.shards.iter().map(|shard| shard.cpu_ns).sum();
         let other = &mut snapshot.engine.other_cpu_ns;
         *other = other.saturating_sub(shards);
+        let Some(kind) = kind else {
+            self.console.status(&snapshot);
+            return;
+        };
         let mut bytes = Vec::new();
         self.console.statistics(kind, &snapshot, &mut bytes);
         self.answers.push_back(Answer { asker, bytes, then: Then::Done });

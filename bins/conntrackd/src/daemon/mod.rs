@@ -3,6 +3,7 @@
 mod background;
 mod control;
 mod last_words;
+mod status;
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -23,10 +24,10 @@ use crate::conf::settings::{Facility, Scheduler, Settings};
 use crate::lock::Lock;
 use crate::log::{Destinations, FlowLogger, Logger, Sink};
 use crate::notify::Notify;
-use crate::stats::Text;
 use crate::system::error_text;
 use background::Parent;
 use control::Control;
+use status::Reporter;
 
 /// What the engine gets.
 pub struct Start {
@@ -147,7 +148,7 @@ fn be(
         control: control.as_mut().and_then(Control::take_listener),
         log: logger.clone(),
         flow_log: flow_log.clone().map(|log| log as Arc<dyn FlowLog>),
-        console: Box::new(Text),
+        console: Box::new(Reporter(notify.clone())),
         heartbeat: heartbeat.clone(),
     };
     let running = engine.start(start).map_err(|error| {

@@ -67,6 +67,7 @@ fn conditions(snapshot: &Snapshot, o: &mut Object<'_>) {
     let links = snapshot.sync.iter().flat_map(|sync| &sync.links);
     let down = links.filter(|link| link.status != LinkStatus::Running).count();
     o.number("links_down", down as u64);
+    o.number("link_switches", snapshot.sync.as_ref().map_or(0, |sync| sync.link_switches));
     if let Some(silent) = peer_silent {
         o.flag("peer_silent", silent);
     }
