@@ -6,6 +6,7 @@
 //! | `bare` | times a bare loop of batched inserts: what the kernel alone costs |
 //! | `compare` | runs the original and ours in turns and prints the ratios |
 //! | `cli` | does the same with the command lines |
+//! | `soak` | keeps flows changing for a while, and checks tables, memory and logs at the end |
 
 #![forbid(unsafe_code)]
 
@@ -14,12 +15,14 @@ mod cli;
 mod compare;
 mod flood;
 mod report;
+mod soak;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use lexopt::prelude::*;
+use shardtrack_tests::peer::Mode;
 
 const USAGE: &str = "\
 usage: shardtrack-perf COMMAND [OPTIONS]
@@ -28,12 +31,16 @@ usage: shardtrack-perf COMMAND [OPTIONS]
   bare     time a bare loop of batched inserts in a namespace of its own
   compare  run the original and ours in turns; --record appends to perf/RESULTS.md
   cli      the same with the command lines
+  soak     a pair of ours whose flows change all the time; fails unless tables are equal at the end,
+           memory is steady and no log has an error; --record appends to perf/RESULTS.md
 
   --flows N      how many flows (500000)
   --first N      number of the first flow (0)
-  --rate N       operations per second, 0 for as fast as possible (0; compare: 60000)
+  --rate N       operations per second, 0 for as fast as possible (0; compare: 60000, soak: 20000)
   --rounds N     how often everything is measured (3)
   --original     compare the original with itself
+  --mode M       soak: ftfw, notrack or alarm (ftfw)
+  --seconds N    soak: for how long (600)
   --part PART    listings, changes or events only (cli)
 ";
 
@@ -50,6 +57,18 @@ struct Options {
     record: bool,
     original: bool,
     part: Option<Part>,
+    mode: Mode,
+    seconds: u32,
+}
+
+/// A mode by its name.
+fn mode_of(name: &str) -> Result<Mode, lexopt::Error> {
+    Ok(match name {
+        "ftfw" => Mode::Ftfw,
+        "notrack" => Mode::Notrack,
+        "alarm" => Mode::Alarm,
+        other => return Err(format!("there is no mode `{other}'").into()),
+    })
 }
 
 /// A part of the comparison of command lines.
@@ -88,6 +107,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexop
         record: false,
         original: false,
         part: None,
+        mode: Mode::Ftfw,
+        seconds: 600,
     };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -104,6 +125,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexop
             Long("record") => options.record = true,
             Long("part") => options.part = Some(parser.value()?.parse()?),
             Long("original") => options.original = true,
+            Long("mode") => options.mode = mode_of(&parser.value()?.string()?)?,
+            Long("seconds") => options.seconds = parser.value()?.parse()?,
             _ => return Err(argument.unexpected()),
         }
     }
@@ -123,6 +146,7 @@ fn main() -> ExitCode {
         "bare" => bare::run(&options),
         "compare" => compare::run(&options),
         "cli" => cli::run(&options),
+        "soak" => soak::run(&options),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::FAILURE;

@@ -9,3 +9,5 @@ mod failover;
 mod polling;
 #[cfg(test)]
 mod replication;
+#[cfg(test)]
+mod restarts;

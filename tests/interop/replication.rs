@@ -174,3 +174,24 @@ engines! {
     engine_single_2: "single" with 2;
     engine_single_4: "single" with 4;
 }
+
+/// Words that are deprecated or of older releases beside those of the newest, on one side.
+fn with_old_words(make: Make) -> Setup {
+    let mut setup = Setup::new(make, Mode::Ftfw, Link::Udp);
+    setup.general = "Nice -20\nSocketBufferSizeMaxGrown 67108864\n".into();
+    setup.mode_lines = "ResendQueueSize 262144\nACKWindowSize 100\n".into();
+    setup.options.push_str("TCPWindowTracking Off\n");
+    setup
+}
+
+#[test]
+fn old_and_new_options_ours_to_original() {
+    need_root!();
+    replicates(with_old_words(Make::Ours), Setup::new(Make::Original, Mode::Ftfw, Link::Udp));
+}
+
+#[test]
+fn old_and_new_options_original_to_ours() {
+    need_root!();
+    replicates(with_old_words(Make::Original), Setup::new(Make::Ours, Mode::Ftfw, Link::Udp));
+}

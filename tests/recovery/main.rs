@@ -17,6 +17,8 @@ mod loss;
 mod restart;
 #[cfg(test)]
 mod silence;
+#[cfg(test)]
+mod soak;
 
 /// Sizes of `make test` are for two cores and 25 minutes; this asks for those of the acceptance.
 #[cfg(test)]

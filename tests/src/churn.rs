@@ -9,7 +9,7 @@ use crate::cond::{settle, wait_for};
 use crate::flows::{marked, plain_flow};
 use crate::kernel::Kernel;
 use crate::netns::Netns;
-use crate::peer::{Mode, Pair};
+use crate::peer::Pair;
 use crate::snapshot::{Ignore, Snapshot};
 use crate::table::{Lines, Masks, cache_lines, difference};
 
@@ -85,22 +85,21 @@ impl Drop for Churn {
 }
 
 /// What differs, within `limit`, between the kernel of node `a`, its cache, and what `b` has from
-/// it; `None` if nothing does. Without acknowledgements `b` may keep what ended while no link
-/// worked.
-pub fn apart(pair: &Pair, limit: Duration) -> Option<String> {
+/// it; `None` if nothing does. `lossy` forgives that `b` keeps what ended while no link worked, as
+/// without acknowledgements it does.
+pub fn apart(pair: &Pair, limit: Duration, lossy: bool) -> Option<String> {
     let mut kernel = Kernel::of(&pair.a.ns);
     let table = Snapshot::of(&mut kernel, Ignore::default()).lines.len() as u64;
-    let acknowledged = pair.a.setup.mode == Mode::Ftfw;
     wait_for(limit, || {
         let (own, other) = (pair.a.cached(true), pair.b.cached(false));
-        (own == table && (other == table || (!acknowledged && other > table))).then_some(())
+        (own == table && (other == table || (lossy && other > table))).then_some(())
     });
     // The counts may agree before the last states are there.
     settle(limit, Duration::from_millis(1500), || pair.b.cached(false));
     let masks = Masks { zero_mark: true, ..Masks::NONE };
     let sent = cache_lines(&pair.a.client(&["-i"]), masks);
     let mut received = cache_lines(&pair.b.client(&["-e"]), masks);
-    if !acknowledged {
+    if lossy {
         received = received.intersection(&sent).cloned().collect::<Lines>();
     }
     if sent.len() as u64 != table {

@@ -23,6 +23,7 @@ pub mod random;
 pub mod relay;
 pub mod request;
 pub mod snapshot;
+pub mod soak;
 pub mod stage;
 pub mod table;
 pub mod traffic;
