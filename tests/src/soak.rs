@@ -7,7 +7,7 @@ use crate::churn::{Churn, apart};
 use crate::peer::{Link, Make, Mode, Pair};
 
 /// Bytes that a daemon may grow by after its first minute: pages that the allocator touches late,
-/// less than a thousandth of what leaking an octet per event would take.
+/// a tenth of what a leak of one octet per event amounts to in ten minutes.
 pub const GROWTH_MAX: u64 = 1 << 20;
 /// After how long memory is taken as the measure, unless the whole time is shorter than thrice that.
 const WARM: Duration = Duration::from_secs(60);
