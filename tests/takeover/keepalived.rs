@@ -232,7 +232,10 @@ fn three_failovers(name: &str, script: &Path) {
     });
     for node in [&*fw1, &*fw2] {
         let told = fs::read_to_string(node.directory().join("told")).unwrap_or_default();
-        let failed = told.contains("ERROR") || told.contains("daemon.err");
+        // The daemon of fw2 may be dead before the script is told of the fault.
+        let is_late = |line: &str| node.index == 2 && line.contains("conntrackd -t");
+        let is_error = |line: &str| line.contains("ERROR") || line.contains("daemon.err");
+        let failed = told.lines().any(|line| is_error(line) && !is_late(line));
         assert!(!failed, "the script on node {}: {told}", node.index);
     }
 }
