@@ -374,6 +374,12 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         head.flags = if partial { head.flags | PARTIAL } else { head.flags & !PARTIAL };
     }
 
+    /// The record, which no list holds, stands for an update of one that peers have.
+    pub(crate) fn begin_as_update(&mut self, index: u32) {
+        let head = self.slab.at_mut(index).head_mut();
+        head.flags = head.flags & !(STATE | ANEW) | ALIVE;
+    }
+
     /// The record was updated.
     pub(crate) fn refresh(&mut self, index: u32) {
         let head = self.slab.at_mut(index).head_mut();

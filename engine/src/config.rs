@@ -74,6 +74,8 @@ pub struct Sync {
     pub commit_timeout_secs: Option<u32>,
     /// Seconds from a request for a delayed flush of the kernel's table to the flush.
     pub purge_timeout_secs: u32,
+    /// Own flows are told and not kept; NOTRACK only.
+    pub disable_internal_cache: bool,
     /// Received flows go straight into the kernel.
     pub disable_external_cache: bool,
     /// Whether the peer is asked for its flows at start; asked unless switched off.

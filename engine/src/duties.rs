@@ -39,8 +39,11 @@ impl Shard {
                 };
                 self.outcomes.push_back(Outcome::Dump { asker, out, next });
             }
-            // Who never listens has nothing to change.
-            Order::HearNew(_) if self.kernel.polls() => self.outcomes.push_back(Outcome::HearsNew),
+            // Who never listens has nothing to change, nor has who could not make good what it
+            // does not hear.
+            Order::HearNew(_) if self.kernel.polls() || self.bypass.is_some() => {
+                self.outcomes.push_back(Outcome::HearsNew);
+            }
             Order::HearNew(hear) => self.hear_new = Some(hear),
             Order::Commit(pass) => {
                 let began = match pass {
@@ -56,7 +59,9 @@ impl Shard {
             }
             Order::ReadBegin(purpose) => self.read_begin(purpose),
             Order::ReadEnd { complete } => {
-                self.kernel.dump_finished(now.at, &mut self.caches, complete);
+                if !self.bypass_read_end(complete) {
+                    self.kernel.dump_finished(now.at, &mut self.caches, complete);
+                }
             }
             Order::Census => self.outcomes.push_back(Outcome::Census {
                 flows: u64::from(self.caches.internal.alive_len()),
@@ -76,10 +81,16 @@ impl Shard {
 
     /// A reading that can not begin, which the plan of the hub excludes, is asked for again.
     fn read_begin(&mut self, purpose: TableUse) {
+        if self.bypass_read_begin(purpose) {
+            return;
+        }
         let began = match purpose {
             TableUse::Flush => self.kernel.start_flush(),
             TableUse::Start => self.kernel.begin_dump(DumpPurpose::Start, &mut self.caches),
-            TableUse::Merge => self.kernel.begin_dump(DumpPurpose::Merge, &mut self.caches),
+            // Shown where there is no internal cache, and then it is no matter of the kernel side.
+            TableUse::Merge | TableUse::List => {
+                self.kernel.begin_dump(DumpPurpose::Merge, &mut self.caches)
+            }
             TableUse::Reconcile => self.kernel.begin_dump(DumpPurpose::Reconcile, &mut self.caches),
             TableUse::Committed => self.kernel.begin_dump(DumpPurpose::Committed, &mut self.caches),
         };
@@ -104,7 +115,7 @@ impl Shard {
 
     /// Whether a reading of the kernel's table has to wait for this shard.
     pub fn is_saturated(&self) -> bool {
-        self.kernel.flush_saturated()
+        self.kernel.flush_saturated() || self.bypass_saturated()
     }
 
     fn flush(&mut self, which: Which) {

@@ -96,6 +96,11 @@ impl Cache {
         self.table.mark(index.raw());
     }
 
+    /// The flow, just created, is one that peers have, and is told as an update of that.
+    pub(crate) fn begin_as_update(&mut self, index: FlowIndex) {
+        self.table.begin_as_update(index.raw());
+    }
+
     /// The flow is destroyed: it is dead and queued, so that peers are told. If it was made by
     /// [`Cache::replace`], is queued and was never sent, it is gone without a word instead.
     pub fn kill(&mut self, index: FlowIndex) -> Killed {

@@ -9,6 +9,7 @@ mod addr6;
 pub mod alarm;
 mod audit;
 mod bitmap;
+pub mod bypass;
 pub mod cache;
 pub mod caches;
 mod changes;

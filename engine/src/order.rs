@@ -29,6 +29,8 @@ pub enum TableUse {
     Flush,
     /// To add what the cache lacks, as an operator asks. Nothing is told to the peer.
     Merge,
+    /// To show it to clients.
+    List,
     /// To agree with it after a loss of events. What differs is told to the peer.
     Reconcile,
     /// The same after a commit, during which new flows were not heard of.

@@ -3,6 +3,7 @@
 use proto_ctnl::render::{Parts, Render, expect_text, flow_text};
 use proto_sync::{ResendEntry, Session};
 
+use crate::bypass::Bypass;
 use crate::cache::CacheCounters;
 use crate::kernel::{Failure, KernelCounters, Object, errno};
 use crate::log::Log;
@@ -28,6 +29,7 @@ pub struct ShardReport {
     pub id: u8,
     counters: ShardCounters,
     kernel: KernelCounters,
+    bypass: Bypass,
     internal: CacheReport,
     external: CacheReport,
     expects_internal: CacheReport,
@@ -58,6 +60,7 @@ impl ShardReport {
             id: shard.id,
             counters: shard.counters,
             kernel: *shard.kernel.counters(),
+            bypass: shard.bypass.unwrap_or_default(),
             internal: flows(&caches.internal),
             external: flows(&caches.external),
             expects_internal: expects(&caches.expects_internal),
@@ -111,13 +114,13 @@ impl ShardReport {
 
     fn add_caches(&self, sync: &mut SyncFigures) {
         let kernel = &self.kernel;
-        self.internal.add_internal(&mut sync.internal);
+        self.internal.add_internal(&mut sync.internal, self.bypass);
         self.external.add_external(
             &mut sync.external,
             [kernel.inject_new, kernel.inject_update, kernel.inject_delete],
         );
         if let Some((internal, external)) = &mut sync.expects {
-            self.expects_internal.add_internal(internal);
+            self.expects_internal.add_internal(internal, Bypass::default());
             let injected = [kernel.inject_expect, OkFailed::default(), kernel.inject_expect_delete];
             self.expects_external.add_external(external, injected);
         }
@@ -128,9 +131,14 @@ impl ShardReport {
 }
 
 impl CacheReport {
-    fn add_internal(&self, figures: &mut InternalFigures) {
-        if let InternalFigures::Cache(figures) = figures {
-            self.add_to(figures);
+    fn add_internal(&self, figures: &mut InternalFigures, bypass: Bypass) {
+        match figures {
+            InternalFigures::Cache(figures) => self.add_to(figures),
+            InternalFigures::Bypass { created, updated, destroyed } => {
+                *created += bypass.created;
+                *updated += bypass.updated;
+                *destroyed += bypass.destroyed;
+            }
         }
     }
 

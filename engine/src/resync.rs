@@ -69,6 +69,7 @@ pub(crate) struct ResyncPlan {
     start: bool,
     flush: bool,
     merge: bool,
+    list: bool,
     committed: bool,
     reconcile: ShardSet,
     /// When `reconcile` is due, and the latest that may become.
@@ -87,6 +88,7 @@ impl ResyncPlan {
             start: true,
             flush: false,
             merge: false,
+            list: false,
             committed: false,
             reconcile: ShardSet(0),
             due: None,
@@ -119,6 +121,7 @@ impl ResyncPlan {
             TableUse::Start => self.start = true,
             TableUse::Flush => self.flush = true,
             TableUse::Merge => self.merge = true,
+            TableUse::List => self.list = true,
             TableUse::Committed => self.committed = true,
             TableUse::Reconcile => {
                 self.reconcile = self.all;
@@ -137,6 +140,11 @@ impl ResyncPlan {
         self.reading.map_or(ShardSet(0), |reading| reading.shards)
     }
 
+    /// What the reading under way is for.
+    pub(crate) fn purpose(&self) -> Option<TableUse> {
+        self.reading.map(|reading| reading.purpose)
+    }
+
     /// When to call [`Self::poll`] at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if self.reading.is_some() { None } else { self.due }
@@ -153,6 +161,8 @@ impl ResyncPlan {
             (TableUse::Flush, self.all)
         } else if std::mem::take(&mut self.merge) {
             (TableUse::Merge, self.all)
+        } else if std::mem::take(&mut self.list) {
+            (TableUse::List, self.all)
         } else if std::mem::take(&mut self.committed) {
             (TableUse::Committed, self.all)
         } else if self.due.is_some_and(|due| due <= now) {

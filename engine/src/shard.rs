@@ -15,6 +15,7 @@ use proto_ctnl::{
 use proto_sync::{EncodeOptions, Kind, Next, Token, encode_expect, encode_flow};
 
 use crate::alarm::{Alarm, AlarmTimes};
+use crate::bypass::Bypass;
 use crate::cache::{Change, FlowIndex};
 use crate::caches::Caches;
 use crate::clock::Moment;
@@ -45,6 +46,8 @@ pub struct ShardConfig {
     pub acknowledged: bool,
     /// Whether changes are told to a peer at all.
     pub replicates: bool,
+    /// Whether own flows are only told and not kept.
+    pub bypass: bool,
     /// The times of mode ALARM, in that mode.
     pub alarm: Option<AlarmTimes>,
     /// Requests to the kernel.
@@ -102,6 +105,7 @@ pub struct Shard {
     acknowledged: bool,
     replicates: bool,
     pub(crate) alarm: Option<Alarm>,
+    pub(crate) bypass: Option<Bypass>,
     pub(crate) inject: bool,
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
@@ -142,6 +146,7 @@ impl Shard {
             acknowledged: config.acknowledged,
             replicates: config.replicates,
             alarm,
+            bypass: config.bypass.then(Bypass::default),
             inject,
             scratch: Flow::default(),
             expect: Expect::default(),
@@ -182,7 +187,9 @@ impl Shard {
     fn on_message(&mut self, now: Moment, content: Content, message: &Message<'_>) {
         match (message.content(), content) {
             (Ok(KernelContent::Flow(flow)), Content::Dump) => {
-                self.kernel.on_dump_message(now.at, &mut self.caches, &flow);
+                if !self.bypass_dump(now, &flow) {
+                    self.kernel.on_dump_message(now.at, &mut self.caches, &flow);
+                }
             }
             (Ok(KernelContent::Flow(flow)), _) => self.on_event(now, &flow),
             (Ok(KernelContent::Expect(expect)), Content::Dump) => {
@@ -191,7 +198,7 @@ impl Shard {
                     return;
                 }
                 let expect = self.expect;
-                if self.wants(&expect) {
+                if self.wants(&expect) && !self.bypass_dump_expect(now, &expect) {
                     self.kernel.on_dump_expect(now.at, &mut self.caches, &expect);
                 }
             }
@@ -217,7 +224,7 @@ impl Shard {
         }
         let origin = self.kernel.origin(event.port(), &self.ports);
         if event.what() == FlowMessage::Destroy {
-            self.on_destroy(now.at, origin);
+            self.on_destroy(now, event, origin);
         } else if self.filter.passes(&self.scratch) {
             self.on_change(now, event, origin);
         } else {
@@ -226,6 +233,9 @@ impl Shard {
     }
 
     fn on_change(&mut self, now: Moment, event: &FlowRef<'_>, origin: Origin) {
+        if self.bypass_event(now, event, origin) {
+            return;
+        }
         let effect = origin.on_change();
         let internal = &mut self.caches.internal;
         let stored = match effect {
@@ -251,7 +261,7 @@ impl Shard {
         }
     }
 
-    fn on_destroy(&mut self, now: Instant, origin: Origin) {
+    fn on_destroy(&mut self, now: Moment, event: &FlowRef<'_>, origin: Origin) {
         let flow = &self.scratch;
         if !self.filter.passes_end(flow) {
             self.counters.filtered += 1;
@@ -265,6 +275,10 @@ impl Shard {
                 self.counters.traffic.packets += counters.packets;
             }
         }
+        if self.bypass_event(now, event, origin) {
+            return;
+        }
+        let flow = &self.scratch;
         let zone = if flow.present.has(Present::ZONE) { flow.zone } else { 0 };
         let internal = &mut self.caches.internal;
         match (internal.find(&flow.orig, zone), origin.on_destroy()) {
@@ -278,7 +292,7 @@ impl Shard {
             (Some(index), Effect::Cache) if origin == Origin::Commit => internal.end_quietly(index),
             (Some(index), _) => {
                 if let Some(log) = &self.flow_log {
-                    log.ended(now, flow);
+                    log.ended(now.at, flow);
                 }
                 internal.note_destroyed(&flow.orig, zone);
                 internal.remove(index);
@@ -382,6 +396,11 @@ impl Shard {
         self.filter.passes(&self.scratch)
     }
 
+    /// Whether the flow in `scratch` counts.
+    pub(crate) fn passes_filter(&self) -> bool {
+        self.filter.passes(&self.scratch)
+    }
+
     /// Whether a received object was refused since the last call, because the kernel does not
     /// keep up: the peer has to tell it again.
     pub const fn take_refused(&mut self) -> bool {
@@ -413,6 +432,7 @@ impl Shard {
             return Next::NoRoom;
         };
         let pos = internal.sent(index, self.acknowledged);
+        self.bypass_told(index, change);
         self.counters.sent += 1;
         Next::Message { len, token: Token { shard: self.id, index: index.raw(), pos } }
     }
@@ -440,8 +460,9 @@ impl Shard {
     /// The next message is too large for every datagram of this link: leaves it out.
     pub fn skip_change(&mut self) {
         self.counters.too_large += 1;
-        if let Some((index, _)) = self.caches.internal.next_changed() {
+        if let Some((index, change)) = self.caches.internal.next_changed() {
             self.caches.internal.skip(index);
+            self.bypass_told(index, change);
         } else if let Some((index, _)) = self.caches.expects_internal.next_changed() {
             self.caches.expects_internal.skip(index);
         }

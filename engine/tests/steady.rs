@@ -38,6 +38,7 @@ fn shard(id: u8, began: Instant) -> Shard {
         encode: EncodeOptions { window_tracking: false, timeout: true },
         acknowledged: true,
         replicates: true,
+        bypass: false,
         alarm: None,
         kernel,
         expectations: Expectations::Off,

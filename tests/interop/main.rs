@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod alarm;
 #[cfg(test)]
+mod bypass;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod polling;

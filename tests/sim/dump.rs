@@ -48,7 +48,7 @@ impl DumpReader {
             hub.dump_ended(now, false);
             return true;
         }
-        hub.on_dump(&bytes);
+        hub.on_dump(now, &bytes);
         match last {
             Some(_) => self.block = Some(kernel.dump(now, last, self.seq)),
             None => hub.dump_ended(now, true),

@@ -137,6 +137,8 @@ impl Node {
                 0,
             ),
             session: Some(session(settings, unix, now)),
+            bypass: false,
+            filter: engine::filter::FlowFilter::default(),
             poll: None,
             overrun_resync: Some(Duration::from_secs(5)),
             buckets: 64,
@@ -487,6 +489,7 @@ fn shard_config(settings: &Settings, id: usize, k: usize) -> ShardConfig {
         encode: encode_options(settings),
         acknowledged: matches!(settings.mode, Mode::Ftfw { .. }),
         replicates: true,
+        bypass: false,
         alarm: None,
         kernel: KernelConfig {
             shard: k as u32,

@@ -91,10 +91,7 @@ fn the_engine_section_names_what_is_wrong() {
 
 #[test]
 fn what_the_engine_cannot_do_is_refused_by_name_and_line() {
-    let cases = [
-        ("Helper {\n\n Type ftp inet tcp { }\n}", "Helper", 3),
-        ("Sync {\n Mode NOTRACK {\n DisableInternalCache on\n } }", "DisableInternalCache", 3),
-    ];
+    let cases = [("Helper {\n\n Type ftp inet tcp { }\n}", "Helper", 3)];
     for (text, option, line) in cases {
         let refusal = config(text).expect_err(option);
         assert_eq!(refusal, Refusal::Unsupported { option, line });

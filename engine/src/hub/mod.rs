@@ -2,6 +2,7 @@
 //! the shards meet. Sans-io; `run` gives it bytes and takes bytes from it.
 
 mod links;
+mod listing;
 mod requests;
 mod watch;
 
@@ -19,6 +20,7 @@ use crate::command::StatKind;
 use crate::commands::{Commands, Step};
 use crate::config::Intake;
 use crate::console::Console;
+use crate::filter::FlowFilter;
 use crate::kernel::{AuditMethod, CommitReport};
 use crate::link::LinkSet;
 use crate::log::{Level, Log};
@@ -91,6 +93,10 @@ pub struct Hub {
     /// When the status line is due.
     status_at: Instant,
     inject: bool,
+    /// Own flows are told and not kept.
+    bypass: bool,
+    filter: FlowFilter,
+    listing: listing::Listing,
     expectations: bool,
     began: Instant,
     /// When the turn began.
@@ -137,6 +143,10 @@ pub struct HubParts {
     pub look: bool,
     /// Whether received flows go straight into the kernel.
     pub inject: bool,
+    /// Whether own flows are told and not kept.
+    pub bypass: bool,
+    /// Which flows of the kernel's table are shown.
+    pub filter: FlowFilter,
     /// Whether the peer acknowledges what it gets.
     pub acknowledged: bool,
     /// Whether expectations are replicated.
@@ -182,6 +192,9 @@ impl Hub {
             statistics: VecDeque::new(),
             status_at: now,
             inject: parts.inject,
+            bypass: parts.bypass,
+            filter: parts.filter,
+            listing: listing::Listing::default(),
             expectations: parts.expectations,
             began: now,
             now,
@@ -229,8 +242,12 @@ impl Hub {
     }
 
     /// A datagram of the dump asked for by [`HubEvent::StartDump`].
-    pub fn on_dump(&mut self, datagram: &[u8]) {
-        self.distribute(Content::Dump, datagram);
+    pub fn on_dump(&mut self, now: Instant, datagram: &[u8]) {
+        if self.plan.purpose() == Some(TableUse::List) {
+            self.list(now, datagram);
+        } else {
+            self.distribute(Content::Dump, datagram);
+        }
     }
 
     fn distribute(&mut self, content: Content, datagram: &[u8]) {
@@ -265,7 +282,7 @@ impl Hub {
 
     /// Whether the next datagram of a dump may be asked for.
     pub fn has_room_for_dump(&self) -> bool {
-        self.shards.has_room_for_dump()
+        self.listing.has_room() && self.shards.has_room_for_dump()
     }
 
     /// Does what became due and takes what the shards answered.
@@ -304,7 +321,10 @@ impl Hub {
             for k in (0..self.shards.count()).filter(|&k| shards.has(k)) {
                 self.shards.order(k, Order::ReadBegin(purpose));
             }
-            let resync = purpose == TableUse::Reconcile && self.poll.is_none();
+            if purpose == TableUse::List {
+                self.list_begins();
+            }
+            let resync = purpose == TableUse::Reconcile && self.poll.is_none() && !self.bypass;
             self.base.netlink.resyncs += u64::from(resync);
             let lost = std::mem::take(&mut self.lost);
             if lost > 0 {
@@ -317,13 +337,14 @@ impl Hub {
             self.status_at = now + STATUS_GAP;
             self.ask_status();
         }
+        self.list_without_slow(now);
         if self.purge_at.is_some_and(|at| at <= now) {
             self.purge(now);
         }
         if self.resend_at.is_some_and(|at| at <= now) {
             self.resend_at = None;
             self.asked_at = Some(now);
-            self.bulk();
+            self.bulk(now);
         }
         if self.audit.is_due(now) {
             self.audit.begin_census(now, self.shards.count());
@@ -351,6 +372,7 @@ impl Hub {
             self.request_at,
             self.purge_at,
             self.poll_at,
+            self.listing.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -369,6 +391,7 @@ impl Hub {
 
     /// The client of `asker` has taken all that was written for it.
     pub fn answered(&mut self, asker: Asker) {
+        self.listing.forget(asker);
         if let Some(step) = self.commands.go_on(asker) {
             self.step(step);
         }
@@ -376,6 +399,7 @@ impl Hub {
 
     /// The client of `asker` has left.
     pub fn gone(&mut self, asker: Asker) {
+        self.list_left(asker);
         self.commands.forget(asker);
     }
 
@@ -393,7 +417,7 @@ impl Hub {
         }
     }
 
-    fn bulk(&mut self) {
+    fn bulk(&mut self, now: Instant) {
         self.bulks += 1;
         let forgotten = std::mem::take(&mut self.forgotten);
         if forgotten > 0 {
@@ -403,6 +427,10 @@ impl Hub {
             ));
         }
         self.log.notice(format_args!("sending bulk update"));
+        if self.bypass {
+            // Nothing is kept: what the kernel has is told.
+            self.plan.demand(now, TableUse::Reconcile);
+        }
         for k in 0..self.shards.count() {
             self.shards.order(k, Order::Bulk);
         }
@@ -418,7 +446,7 @@ impl Hub {
             _ => {
                 self.asked_at = Some(now);
                 self.log.log(level, format_args!("{why}"));
-                self.bulk();
+                self.bulk(now);
             }
         }
     }
@@ -497,7 +525,7 @@ impl Hub {
         self.populated |= purpose == TableUse::Start;
         if purpose == TableUse::Start && self.session.is_some() {
             // The peer may be up already, and know flows of an earlier life of this node at best.
-            self.bulk();
+            self.bulk(now);
         }
         if let (TableUse::Start | TableUse::Reconcile, Some(poll)) = (purpose, self.poll) {
             self.poll_at = Some(now + poll);
@@ -550,7 +578,9 @@ impl Hub {
                 } else {
                     self.done(asker);
                 }
-                self.plan.demand(began, TableUse::Committed);
+                if !self.bypass {
+                    self.plan.demand(began, TableUse::Committed);
+                }
                 let commits = &mut self.base.conditions.commits;
                 commits.count += 1;
                 for report in [flows, expectations].into_iter().flatten() {

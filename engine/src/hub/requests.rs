@@ -37,12 +37,19 @@ impl Hub {
                     || side == Side::External && self.inject;
                 if hidden {
                     self.done(asker);
+                } else if self.bypass && (side, object) == (Side::Internal, Object::Flow) {
+                    self.readers.push((TableUse::List, asker));
+                    self.plan.demand(now, TableUse::List);
                 } else if let Some(step) = self.commands.dump(asker, side, object, format) {
                     self.step(step);
                 }
             }
             Request::Commit(scope) => self.commit(now, asker, scope),
             Request::FlushKernel(scope) => self.flush_kernel(now, asker, scope),
+            Request::Resync(_) if self.bypass => {
+                self.log.notice(format_args!("resync is unsupported in this mode"));
+                self.done(asker);
+            }
             Request::Resync(scope) => {
                 if scope != Scope::Expects {
                     self.base.netlink.resyncs += 1;
@@ -56,7 +63,7 @@ impl Hub {
                 self.plan.demand(now, TableUse::Merge);
             }
             Request::Bulk => {
-                self.bulk();
+                self.bulk(now);
                 self.done(asker);
             }
             Request::RequestResync => {
@@ -64,7 +71,7 @@ impl Hub {
                 self.done(asker);
             }
             Request::FlushCaches(_) | Request::FlushInternal | Request::FlushExternal => {
-                self.flush(asker, request);
+                self.flush(now, asker, request);
             }
             Request::DelayedFlush => {
                 self.schedule_purge(now);
@@ -164,7 +171,7 @@ impl Hub {
         self.plan.demand(now, TableUse::Flush);
     }
 
-    fn flush(&mut self, asker: Asker, request: Request) {
+    fn flush(&mut self, now: Instant, asker: Asker, request: Request) {
         let (text, caches) = match request {
             // One cache is all there is to a daemon that only counts.
             Request::FlushInternal if self.session.is_some() => (
@@ -189,6 +196,13 @@ impl Hub {
             self.purge_at = None;
         }
         self.log.notice(format_args!("{text}"));
+        let mut asker = asker;
+        if self.bypass && caches.internal {
+            // What stands for the internal cache is the kernel's table.
+            self.readers.push((TableUse::Flush, asker));
+            self.plan.demand(now, TableUse::Flush);
+            asker = NOBODY;
+        }
         for step in self.commands.flush(asker, caches) {
             self.step(step);
         }

@@ -233,7 +233,7 @@ impl HubThread {
     fn dump_part(&mut self, now: Instant, outcome: &Outcome) -> Result<(), IoError> {
         let hub = &mut self.hub;
         let progress =
-            self.dump.handle(&mut self.ring, outcome, |datagram| hub.on_dump(datagram))?;
+            self.dump.handle(&mut self.ring, outcome, |datagram| hub.on_dump(now, datagram))?;
         if let Progress::Ended(complete) = progress {
             self.hub.dump_ended(now, complete);
         }

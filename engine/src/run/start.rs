@@ -419,6 +419,10 @@ impl Plan {
         }
     }
 
+    fn bypasses(&self) -> bool {
+        self.config.sync.as_ref().is_some_and(|sync| sync.disable_internal_cache)
+    }
+
     fn injects(&self) -> bool {
         self.config.sync.as_ref().is_some_and(|sync| sync.disable_external_cache)
     }
@@ -439,6 +443,7 @@ impl Plan {
             encode: EncodeOptions { window_tracking, timeout: commit_timeout_secs.is_none() },
             acknowledged: self.acknowledges(),
             replicates: sync.is_some(),
+            bypass: self.bypasses(),
             alarm: sync.and_then(|sync| match sync.mode {
                 SyncMode::Alarm(times) => Some(times),
                 SyncMode::Notrack | SyncMode::Ftfw { .. } => None,
@@ -534,9 +539,17 @@ impl Plan {
                 ExternalFigures::Cache(CacheFigures::default())
             }
         };
-        let mut figures = SyncFigures { external: external(), ..SyncFigures::default() };
+        let internal = || {
+            if sync.disable_internal_cache {
+                InternalFigures::Bypass { created: 0, updated: 0, destroyed: 0 }
+            } else {
+                InternalFigures::default()
+            }
+        };
+        let mut figures =
+            SyncFigures { internal: internal(), external: external(), ..SyncFigures::default() };
         if self.expectations != Expectations::Off {
-            figures.expects = Some((InternalFigures::default(), external()));
+            figures.expects = Some((internal(), external()));
         }
         figures.queues.error.limit = u64::from(sync.error_queue);
         if let SyncMode::Ftfw { resend_queue, .. } = sync.mode {
@@ -569,6 +582,8 @@ impl Plan {
             buckets: buckets.unwrap_or(0),
             look: self.lookup.is_some(),
             inject: self.injects(),
+            bypass: self.bypasses(),
+            filter: self.filter.clone(),
             acknowledged: self.acknowledges(),
             expectations: self.expectations != Expectations::Off,
             purge_delay: Duration::from_secs(

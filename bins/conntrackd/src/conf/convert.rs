@@ -74,12 +74,6 @@ fn refuse_unsupported(settings: &Settings) -> Result<(), Refusal> {
     if let Some(helper) = settings.helpers.first() {
         return refuse("Helper", helper.line);
     }
-    let Some(sync) = &settings.sync else {
-        return Ok(());
-    };
-    if sync.disable_internal_cache.value {
-        return refuse("DisableInternalCache", sync.disable_internal_cache.line);
-    }
     Ok(())
 }
 
@@ -124,6 +118,9 @@ fn convert_sync(sync: &Sync, machine: &dyn Environment) -> Result<config::Sync, 
         default_link: sync.default_link,
         commit_timeout_secs: (sync.commit_secs != 0).then_some(sync.commit_secs),
         purge_timeout_secs: sync.purge_secs,
+        // Another mode may have beaten the block that says so.
+        disable_internal_cache: sync.disable_internal_cache.value
+            && mode(sync) == ModeName::Notrack,
         disable_external_cache: sync.disable_external_cache,
         startup_resync: sync.startup_resync.unwrap_or(true),
         tcp_window_tracking: sync.tcp_window_tracking,

@@ -244,6 +244,9 @@ fn configure(settings: &Settings, logger: &Logger) -> Result<Config, Failed> {
         }
         cannot_start(logger)
     })?;
+    if config.sync.as_ref().is_some_and(|sync| sync.disable_internal_cache) {
+        logger.notice(format_args!("disabling internal cache"));
+    }
     if config.sync.as_ref().is_some_and(|sync| sync.disable_external_cache) {
         logger.notice(format_args!("disabling external cache"));
     }

@@ -242,6 +242,7 @@ impl Whole {
             encode: EncodeOptions { window_tracking: false, timeout: true },
             acknowledged: false,
             replicates,
+            bypass: false,
             alarm: None,
             kernel: KernelConfig::default(),
             expectations: Expectations::Helpers(vec!["sip".into()]),
