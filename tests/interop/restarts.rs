@@ -1,6 +1,6 @@
 //! A peer that ends in the middle of a churn of flows, in order or not, and comes back: over every
-//! transport, with the original in both roles. Over TCP the original does not send a large table
-//! again: it drops what its socket does not take at once, and without acknowledgements for good.
+//! transport, with the original in both roles. Not tried is an original that sends a large table again
+//! over TCP without acknowledgements: most of it did not arrive.
 
 use std::time::Duration;
 
