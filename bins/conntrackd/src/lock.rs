@@ -9,8 +9,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// How long the lock of a process that is dying is waited for.
+const DYING: Duration = Duration::from_secs(3);
+/// How long a killed process may look as if it lived.
+const DOUBT: Duration = Duration::from_millis(100);
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A lock that is held; it goes with the value.
 #[derive(Debug)]
@@ -22,8 +31,26 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, or fails if another daemon has it or the file cannot be made.
+    /// Takes the lock, or fails if another daemon has it or the file cannot be made. The lock of a
+    /// daemon that was killed is waited for: the kernel takes its threads and rings apart first.
     pub fn take(path: &Path) -> io::Result<Self> {
+        let began = Instant::now();
+        loop {
+            match Self::attempt(path) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let patience = if owner_lives(path) { DOUBT } else { DYING };
+                    if began.elapsed() >= patience {
+                        return Err(error);
+                    }
+                    thread::sleep(PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// [`io::ErrorKind::WouldBlock`] if a process, dying perhaps, has the lock.
+    fn attempt(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600).custom_flags(flags);
@@ -37,7 +64,7 @@ impl Lock {
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         // Its owner may have removed the file between our two steps.
         if !is_at(&file, path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         if taken_over {
             let mut owner = String::new();
@@ -60,6 +87,17 @@ impl Drop for Lock {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether the process that the file at `path` names lives: it exists and is no zombie.
+fn owner_lives(path: &Path) -> bool {
+    let owner = fs::read_to_string(path).unwrap_or_default();
+    // Not written yet: a daemon that starts.
+    let Ok(pid) = owner.trim().parse::<u32>() else { return true };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which may hold anything.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Whether `file` is what stands at `path`.
@@ -119,6 +157,21 @@ mod tests {
         let lock = Lock::take(&path).expect("a lock");
         assert!(lock.taken_over);
         assert!(Lock::take(&path).is_err());
+    }
+
+    #[test]
+    fn the_lock_of_a_daemon_that_is_dying_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        fs::write(&path, "4194999\n").expect("a file");
+        let held = File::open(&path).expect("the file");
+        flock(&held, FlockOperation::LockExclusive).expect("its lock");
+        let dying = thread::spawn(move || {
+            thread::sleep(2 * DOUBT);
+            drop(held);
+        });
+        assert!(Lock::take(&path).expect("a lock").taken_over);
+        dying.join().expect("it died");
     }
 
     #[test]
