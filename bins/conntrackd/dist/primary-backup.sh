@@ -51,12 +51,13 @@ fi
 
 case $goal in
 primary)
-	# The peer's flows into the kernel; then everything that the kernel holds is this node's.
+	# The peer's flows into the kernel; then everything that the kernel holds is this node's. What
+	# could not be committed stays in the cache, and keeps nobody from telling the peer of the rest.
 	if do_step -c || do_step -c; then
 		do_step -f
-		do_step -R
-		do_step -B
 	fi
+	do_step -R
+	do_step -B
 	;;
 backup)
 	# Flows that are the new primary's now leave the kernel after PurgeTimeout.
