@@ -15,7 +15,7 @@ impl Hub {
     /// What was sent may not have arrived: in a mode without acknowledgements, everything is to
     /// be sent again.
     pub fn link_failed(&mut self, now: Instant) {
-        if !self.acknowledged {
+        if !self.acknowledged && !self.would_echo() {
             self.resend_at.get_or_insert(now + RESEND_DELAY);
         }
     }

@@ -417,6 +417,13 @@ impl Hub {
         }
     }
 
+    /// Whether flows of the peer would be told back to it with all others: without any cache nobody
+    /// here knows whose a flow of the kernel is. One that the peer has just ended would come to life
+    /// there again, so that all is told only to who asks.
+    const fn would_echo(&self) -> bool {
+        self.bypass && self.inject
+    }
+
     fn bulk(&mut self, now: Instant) {
         self.bulks += 1;
         let forgotten = std::mem::take(&mut self.forgotten);
@@ -523,7 +530,7 @@ impl Hub {
     /// A reading of the kernel's table has ended for all shards.
     fn table_read(&mut self, now: Instant, purpose: TableUse) {
         self.populated |= purpose == TableUse::Start;
-        if purpose == TableUse::Start && self.session.is_some() {
+        if purpose == TableUse::Start && self.session.is_some() && !self.would_echo() {
             // The peer may be up already, and know flows of an earlier life of this node at best.
             self.bulk(now);
         }
