@@ -47,8 +47,7 @@ fn told(output: &Output, file: &str) -> (String, Option<i32>) {
     (out, output.status.code())
 }
 
-const GENERAL: &str =
-    "General {\n HashLimit 4294967295\n LockFile /tmp/l\n UNIX { Path /tmp/c }\n}\n";
+const GENERAL: &str = "General {\n HashLimit 4294967295\n LockFile /tmp/l\n UNIX { Path /tmp/conntrackd-check.ctl }\n}\n";
 
 fn link(lines: &str) -> String {
     format!("{GENERAL}Sync {{\n Mode FTFW {{ }}\n UDP {{\n{lines}\n }}\n}}\n")
@@ -155,6 +154,10 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
         (
             "General {\n UNIX {\n  Path /tmp/c}\n }\n}\n".into(),
             "F:3:3: warning: the path ends in or holds a brace: /tmp/c}\n",
+        ),
+        (
+            "General {\n UNIX {\n  Path /etc/passwd\n }\n}\n".into(),
+            "F:3:3: error: `/etc/passwd' exists and is no socket\n\tchoose another path",
         ),
         (
             "General {\n NetlinkBufferSize 2097152\n}\n".into(),

@@ -190,6 +190,17 @@ fn a_start_that_fails() {
     assert!(!place.file("lock").exists() && !place.file("ctl").exists());
     let start = place.command(&["-d"]).env("LIFE_TEST_FAILS", "1").output().expect("it runs");
     assert_eq!(start.status.code(), Some(1));
+    let place = Place::new("");
+    fs::write(place.file("ctl"), "not ours").expect("a file");
+    let start = place.call(&[]);
+    assert_eq!(start.status.code(), Some(1));
+    let told = [
+        &format!("[ERROR] `{}' exists and is no socket", place.file("ctl").display()),
+        "[ERROR] can't open unix socket!",
+        "[ERROR] conntrackd cannot start, please review your configuration",
+    ];
+    assert_eq!(lines(&text(&start.stderr)), told);
+    assert_eq!(fs::read_to_string(place.file("ctl")).expect("it is left alone"), "not ours");
     let place = Place::new(" LogFile HERE/none/log");
     let start = place.call(&[]);
     assert_eq!(start.status.code(), Some(1));

@@ -8,6 +8,7 @@ use rustix::fs::{Access, access};
 use super::Findings;
 use crate::conf::outline::Outline;
 use crate::conf::settings::Settings;
+use crate::daemon::control::is_occupied;
 
 /// Largest number of flows of the kernel, for all namespaces.
 const FLOWS_MAX: &str = "net/netfilter/nf_conntrack_max";
@@ -72,6 +73,13 @@ fn check_files(settings: &Settings, outline: &Outline, findings: &mut Findings) 
                 "start the daemon as root, or choose another folder",
             );
         }
+    }
+    if let Some(path) = settings.control_path.as_deref().filter(|path| is_occupied(path)) {
+        findings.error(
+            socket,
+            format!("`{}' exists and is no socket", path.display()),
+            "choose another path, or move away what is there",
+        );
     }
     if settings.control_path.is_none() {
         findings.warning(

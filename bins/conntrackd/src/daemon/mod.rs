@@ -1,7 +1,7 @@
 //! Being the daemon: the order in which things are opened at the start and closed at the end.
 
 mod background;
-mod control;
+pub(crate) mod control;
 mod last_words;
 mod status;
 
@@ -222,9 +222,14 @@ fn set_scheduler(settings: &Settings, logger: &Logger) {
 }
 
 fn open_control(settings: &Settings, logger: &Logger) -> Result<Option<Control>, Failed> {
-    match settings.control_path.as_deref().map(Control::open).transpose() {
-        Ok(control) => Ok(control),
-        Err(_) => {
+    let Some(path) = settings.control_path.as_deref() else { return Ok(None) };
+    match Control::open(path) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) => {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                let path = path.display();
+                logger.error(format_args!("`{path}' exists and is no socket"));
+            }
             logger.error(format_args!("can't open unix socket!"));
             Err(cannot_start(logger))
         }
