@@ -1,14 +1,16 @@
 //! What a call of the program does, from its arguments to its exit status.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use engine::command::Request;
 use engine::log::Level;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 
 use crate::args::{self, Action, Command};
 use crate::conf;
@@ -16,7 +18,11 @@ use crate::conf::environment::Machine;
 use crate::conf::settings::Settings;
 use crate::daemon::{self, Engine};
 use crate::log::print_early;
+use crate::system::error_text;
 use crate::{check, client, text};
+
+/// Octets of the largest configuration file: some tens of thousands of addresses to ignore.
+const FILE_MAX: u64 = 1 << 20;
 
 /// Runs the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -> ExitCode {
@@ -64,20 +70,66 @@ fn configured(command: &Command, go_on: impl FnOnce(&Settings) -> u8) -> ExitCod
 fn with_file(command: &Command, go_on: impl FnOnce(&[u8]) -> ExitCode) -> ExitCode {
     // Everything that is made from here on is for its owner alone.
     rustix::process::umask(Mode::from_raw_mode(0o177));
-    let file = match fs::read(&command.config) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-            // The original's scanner gives up on what it opened and cannot read, with this status.
+    match read_file(&command.config) {
+        Ok(file) => go_on(&file),
+        Err(Unread::Directory) => {
             print_early(Level::Error, b"the configuration file is a directory");
-            return ExitCode::from(2);
+            match command.action {
+                Action::Check => ExitCode::FAILURE,
+                // The original's scanner gives up on what it opened and cannot read, with this
+                // status.
+                _ => ExitCode::from(2),
+            }
         }
-        Err(_) => {
+        Err(unread) => {
             let path = command.config.as_os_str().as_bytes();
-            print_early(Level::Error, &[b"can't open config file `", path, b"'"].concat());
-            return ExitCode::FAILURE;
+            let reason = match unread {
+                Unread::Special => ": it is no regular file".to_owned(),
+                Unread::TooLarge => format!(": it is larger than {FILE_MAX} octets"),
+                Unread::Broken(error) => format!(": {}", error_text(&error)),
+                Unread::Closed | Unread::Directory => String::new(),
+            };
+            let text = [b"can't open config file `", path, b"'", reason.as_bytes()].concat();
+            print_early(Level::Error, &text);
+            ExitCode::FAILURE
         }
-    };
-    go_on(&file)
+    }
+}
+
+/// Why a configuration was not read.
+enum Unread {
+    /// It is not there, or not for us.
+    Closed,
+    /// It is a directory.
+    Directory,
+    /// It is a pipe or a device, which need not have an end.
+    Special,
+    /// It is larger than [`FILE_MAX`].
+    TooLarge,
+    /// Reading fails.
+    Broken(io::Error),
+}
+
+/// Reads a configuration, and waits for nobody.
+fn read_file(path: &Path) -> Result<Vec<u8>, Unread> {
+    // Otherwise a pipe would wait for somebody who writes to it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(flags).open(path).map_err(|_| Unread::Closed)?;
+    let kind = file.metadata().map_err(Unread::Broken)?.file_type();
+    if kind.is_dir() {
+        return Err(Unread::Directory);
+    }
+    if !kind.is_file() {
+        return Err(Unread::Special);
+    }
+    let mut octets = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut octets).map_err(Unread::Broken)?;
+    // The length is counted, as that of a file of the kernel may be 0 at any size.
+    if octets.len() as u64 > FILE_MAX {
+        return Err(Unread::TooLarge);
+    }
+    Ok(octets)
 }
 
 fn understood(file: &[u8], go_on: impl FnOnce(&Settings) -> u8) -> ExitCode {
@@ -104,7 +156,7 @@ fn ask(settings: &Settings, request: Option<Request>) -> u8 {
         // Whoever reads the output has enough.
         Err(client::Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(client::Failure::Output(error)) => {
-            let text = format!("can't write the answer: {}", crate::system::error_text(&error));
+            let text = format!("can't write the answer: {}", error_text(&error));
             print_early(Level::Error, text.as_bytes());
             1
         }

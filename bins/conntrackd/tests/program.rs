@@ -143,4 +143,35 @@ fn recorded_files_that_stop_a_start_stop_ours_with_the_recorded_lines() {
 fn a_directory_is_no_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     assert_eq!(call(folder.path(), &["-C", "/", "-s"]).status.code(), Some(2));
+    // Of a check this would mean warnings.
+    assert_eq!(call(folder.path(), &["-C", "/", "--check"]).status.code(), Some(1));
+}
+
+#[test]
+fn what_has_no_end_is_no_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    assert!(made.success());
+    let comments = |octets: usize| {
+        let mut text = vec![b'#'; octets - 1];
+        text.push(b'\n');
+        text
+    };
+    fs::write(folder.path().join("large"), comments((1 << 20) + 1)).expect("a file");
+    for (file, reason) in [
+        ("pipe", "it is no regular file"),
+        ("/dev/zero", "it is no regular file"),
+        ("large", "it is larger than 1048576 octets"),
+    ] {
+        for arguments in [&["-C", file, "--check"][..], &["-C", file], &["-C", file, "-s"]] {
+            let output = call(folder.path(), arguments);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+            let told = format!("[ERROR] can't open config file `{file}': {reason}\n");
+            assert_eq!(masked(&output.stderr), told, "{arguments:?}");
+        }
+    }
+    fs::write(folder.path().join("full"), comments(1 << 20)).expect("a file");
+    let told = masked(&call(folder.path(), &["-C", "full", "-s"]).stderr);
+    assert!(told.contains("can't connect"), "it was read: {told}");
 }
