@@ -64,6 +64,24 @@ fn a_sound_file_is_clean() {
 }
 
 #[test]
+fn what_does_nothing_is_noted_and_no_fault() {
+    need_root!();
+    let ns = machine();
+    let text = link(GOOD).replace("UNIX { ", "Nice -20\n UNIX {\n Backlog 20\n ");
+    let advice = "it does nothing and may stay";
+    let expected = format!(
+        "F:4:7: note: deprecated nice configuration, ignoring. The nice value can be set \
+         externally with nice(1) and renice(1).\n\t{advice}\n\
+         F:6:10: note: deprecated unix backlog configuration, ignoring.\n\t{advice}\n\
+         F: errors: 0, warnings: 0, notes: 2\n"
+    );
+    assert_eq!(check(&ns, &text), (expected, Some(0)));
+    let (report, status) = check(&ns, &text.replace("3780", "69316"));
+    assert!(report.ends_with("F: errors: 0, warnings: 1, notes: 2\n"), "{report}");
+    assert_eq!(status, Some(2));
+}
+
+#[test]
 fn each_fault_is_named_with_its_place_and_what_to_do() {
     need_root!();
     let ns = machine();

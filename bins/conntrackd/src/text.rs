@@ -28,6 +28,7 @@ General commands:
   -d, run in the background
   -C [configfile], read this file instead of /etc/conntrackd/conntrackd.conf
   --check, say what is wrong with the configuration and what to do; start nothing
+      (exit status: 0 nothing, or only notes; 1 errors; 2 warnings, but no errors)
   -v, print the version
   -h, print this help
 
@@ -57,6 +58,7 @@ mod tests {
         let usage = usage("conntrackd");
         assert!(usage.starts_with(&format!("Connection tracking userspace daemon v{VERSION}\n")));
         assert_eq!(usage.lines().nth(1), Some("Usage: conntrackd [commands] [options]"));
+        assert!(usage.contains("exit status: 0 nothing, or only notes; 1 errors; 2 warnings"));
         assert!(version().starts_with("Connection tracking userspace daemon v2"));
     }
 }

@@ -17,17 +17,38 @@ use crate::conf::settings::Settings;
 use crate::conf::token::Place;
 use crate::conf::{self, Reading};
 
-/// Exit status if there is nothing to say.
+/// Exit status if nothing is wrong.
 const CLEAN: u8 = 0;
 /// Exit status if a daemon would not start, or not do its work.
 const ERRORS: u8 = 1;
 /// Exit status if a daemon works, but probably not as meant.
 const WARNINGS: u8 = 2;
 
-/// One thing that is wrong.
+/// How bad a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A daemon does not start with it, or does not do its work.
+    Error,
+    /// It is probably not meant.
+    Warning,
+    /// It does nothing and may stay.
+    Note,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// One thing to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
-    is_error: bool,
+    kind: Kind,
     /// Where; nothing for what is about the whole file.
     place: Option<Place>,
     /// What is wrong.
@@ -44,7 +65,7 @@ impl Findings {
     /// Something with which a daemon does not start or does not do its work.
     fn error(&mut self, place: Option<Place>, text: impl Into<String>, advice: impl Into<String>) {
         let (text, advice) = (text.into(), advice.into());
-        self.0.push(Finding { is_error: true, place, text, advice });
+        self.0.push(Finding { kind: Kind::Error, place, text, advice });
     }
 
     /// Something that is probably not meant.
@@ -55,11 +76,11 @@ impl Findings {
         advice: impl Into<String>,
     ) {
         let (text, advice) = (text.into(), advice.into());
-        self.0.push(Finding { is_error: false, place, text, advice });
+        self.0.push(Finding { kind: Kind::Warning, place, text, advice });
     }
 
-    fn has_errors(&self) -> bool {
-        self.0.iter().any(|finding| finding.is_error)
+    fn count(&self, kind: Kind) -> usize {
+        self.0.iter().filter(|finding| finding.kind == kind).count()
     }
 }
 
@@ -71,14 +92,14 @@ pub fn check(path: &Path, file: &[u8]) -> (String, u8) {
         let text = String::from_utf8_lossy(&diagnostic.text).trim_end().to_owned();
         // Devices are looked at with their links, where more can be said.
         let is_device = text.ends_with(" is an invalid interface");
-        let is_error = diagnostic.level == Level::Error;
-        let advice = match diagnostic.hint {
-            Some(hint) => hint,
-            None if is_error => "the file is read up to here".to_owned(),
-            None => "the daemon starts without it".to_owned(),
+        let (kind, standard_advice) = match diagnostic.level {
+            Level::Error => (Kind::Error, "the file is read up to here"),
+            _ if diagnostic.moot => (Kind::Note, "it does nothing and may stay"),
+            _ => (Kind::Warning, "the daemon starts without it"),
         };
+        let advice = diagnostic.hint.unwrap_or_else(|| standard_advice.to_owned());
         if !is_device {
-            findings.0.push(Finding { is_error, place: Some(diagnostic.place), text, advice });
+            findings.0.push(Finding { kind, place: Some(diagnostic.place), text, advice });
         }
     }
     if let Some(settings) = &settings {
@@ -100,7 +121,7 @@ fn check_settings(settings: &Settings, outline: &Outline, findings: &mut Finding
     match convert(settings, &Machine) {
         Ok(_) => {}
         // The links were looked at one by one.
-        Err(Refusal::Channel(_)) if findings.has_errors() => {}
+        Err(Refusal::Channel(_)) if findings.count(Kind::Error) > 0 => {}
         Err(refusal @ Refusal::Channel(_)) => {
             findings.error(outline.find(&["Sync"]), refusal.to_string(), "look at the links");
         }
@@ -111,17 +132,21 @@ fn check_settings(settings: &Settings, outline: &Outline, findings: &mut Finding
 fn report(path: &Path, mut findings: Findings) -> (String, u8) {
     findings.0.sort_by_key(|finding| finding.place.unwrap_or_default());
     let mut out = String::new();
-    for Finding { is_error, place, text, advice } in &findings.0 {
-        let kind = if *is_error { "error" } else { "warning" };
+    for Finding { kind, place, text, advice } in &findings.0 {
+        let kind = kind.name();
         let _ = write!(out, "{}:", path.display());
         if let Some(Place { line, column }) = place {
             let _ = write!(out, "{line}:{column}:");
         }
         let _ = writeln!(out, " {kind}: {text}\n\t{advice}");
     }
-    let errors = findings.0.iter().filter(|finding| finding.is_error).count();
-    let warnings = findings.0.len() - errors;
-    let _ = writeln!(out, "{}: errors: {errors}, warnings: {warnings}", path.display());
+    let [errors, warnings, notes] =
+        [Kind::Error, Kind::Warning, Kind::Note].map(|kind| findings.count(kind));
+    let _ = write!(out, "{}: errors: {errors}, warnings: {warnings}", path.display());
+    let _ = match notes {
+        0 => writeln!(out),
+        _ => writeln!(out, ", notes: {notes}"),
+    };
     let status = match (errors, warnings) {
         (0, 0) => CLEAN,
         (0, _) => WARNINGS,

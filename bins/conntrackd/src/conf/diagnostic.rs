@@ -16,16 +16,18 @@ pub struct Diagnostic {
     pub place: Place,
     /// What to do about it, for a second line.
     pub hint: Option<String>,
+    /// Whether it is about a setting that does nothing, here and in the original: it may stay.
+    pub moot: bool,
 }
 
 impl Diagnostic {
     /// A warning.
     pub fn warning(place: Place, text: impl Into<Vec<u8>>) -> Self {
-        Self { level: Level::Warning, text: text.into(), place, hint: None }
+        Self { level: Level::Warning, text: text.into(), place, hint: None, moot: false }
     }
 
     /// An error.
     pub fn error(place: Place, text: impl Into<Vec<u8>>) -> Self {
-        Self { level: Level::Error, text: text.into(), place, hint: None }
+        Self { level: Level::Error, text: text.into(), place, hint: None, moot: false }
     }
 }

@@ -174,7 +174,7 @@ impl<'a> Parser<'a> {
             }
             "Nice" => {
                 self.expect(Class::Signed, "a number with its sign")?;
-                self.warn(
+                self.warn_moot(
                     "deprecated nice configuration, ignoring. The nice value can be set \
                      externally with nice(1) and renice(1).",
                 );
@@ -198,7 +198,7 @@ impl<'a> Parser<'a> {
             }
             "Backlog" => {
                 self.number()?;
-                self.warn("deprecated unix backlog configuration, ignoring.");
+                self.warn_moot("deprecated unix backlog configuration, ignoring.");
             }
             _ => return self.unexpected(token),
         }
@@ -401,6 +401,12 @@ impl<'a> Parser<'a> {
     /// Adds a warning.
     pub fn warn(&mut self, text: impl Into<Vec<u8>>) {
         self.diagnostics.push(Diagnostic::warning(self.last, text));
+    }
+
+    /// Adds a warning about a setting that does nothing.
+    pub fn warn_moot(&mut self, text: impl Into<Vec<u8>>) {
+        let warning = Diagnostic::warning(self.last, text);
+        self.diagnostics.push(Diagnostic { moot: true, ..warning });
     }
 
     /// Adds what only a check tells.

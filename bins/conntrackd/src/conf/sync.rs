@@ -176,7 +176,7 @@ impl<'a> Parser<'a> {
         match token.reserved() {
             "IPv6_interface" if multicast => {
                 self.address()?;
-                self.warn("`IPv6_interface' not required, ignoring");
+                self.warn_moot("`IPv6_interface' not required, ignoring");
                 return Ok(());
             }
             "ErrorQueueLength" if link.kind == LinkKind::Tcp => {
