@@ -16,6 +16,7 @@ use conntrackd::daemon::{Engine, Running, Start, StartError};
 use conntrackd::program;
 use engine::command::{Request, StatKind};
 use engine::snapshot::Snapshot;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// How an aborted process ends.
 const SIGABRT: i32 = 6;
@@ -178,6 +179,19 @@ fn in_the_background() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// A log that nobody reads yet does not hold up the start.
+fn a_log_that_is_a_fifo() {
+    let place = Place::new(" LogFile HERE/log");
+    let path = place.file("log");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    assert!(place.call(&["-d"]).status.success());
+    let mut log = fs::File::open(&path).expect("the daemon writes");
+    place.stop();
+    let mut told = String::new();
+    log.read_to_string(&mut told).expect("a log");
+    assert_eq!(lines(&told).last(), Some(&"[notice] ---- shutdown received ----"), "{told}");
+}
+
 fn a_start_that_fails() {
     let place = Place::new("");
     let start = place.command(&[]).env("LIFE_TEST_FAILS", "1").output().expect("it runs");
@@ -273,9 +287,10 @@ fn under_a_service_manager() {
     place.stop();
 }
 
-const TESTS: [(&str, fn()); 6] = [
+const TESTS: [(&str, fn()); 7] = [
     ("in_the_foreground", in_the_foreground),
     ("in_the_background", in_the_background),
+    ("a_log_that_is_a_fifo", a_log_that_is_a_fifo),
     ("a_start_that_fails", a_start_that_fails),
     ("after_a_kill", after_a_kill),
     ("a_bug_in_a_thread", a_bug_in_a_thread),

@@ -4,8 +4,7 @@
 //! with one write. What finds no room in the queue is dropped and counted.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -18,7 +17,7 @@ use proto_ctnl::Flow;
 use proto_ctnl::render::{Parts, Render, flow_text};
 
 use super::line::moment;
-use super::sink::open;
+use super::line_file::LineFile;
 use super::syslog::Syslog;
 use crate::conf::settings::Facility;
 
@@ -33,6 +32,8 @@ const IDLE: Duration = Duration::from_millis(20);
 const BLOCK_BYTES: usize = 64 * 1024;
 /// How long the end of the daemon waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long a FIFO without room is waited for; the end of the daemon waits longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Severity of flow lines in the system log: informational.
 const SEVERITY: u8 = 6;
 
@@ -141,12 +142,16 @@ impl FlowLog for FlowLogger {
     }
 }
 
+fn open(path: &Path) -> io::Result<LineFile> {
+    LineFile::open(path, PATIENCE)
+}
+
 /// The thread.
 struct Writer {
     flows: Receiver<(Instant, Flow)>,
     state: Arc<State>,
     path: Option<PathBuf>,
-    file: Option<File>,
+    file: Option<LineFile>,
     syslog: Option<Syslog>,
     /// Lines that are not written yet.
     block: Vec<u8>,
@@ -220,7 +225,7 @@ impl Writer {
     /// A file that takes nothing costs the lines, which are counted.
     fn write(&mut self) {
         if let Some(file) = &mut self.file
-            && file.write_all(&self.block).is_err()
+            && file.write(&self.block).is_err()
         {
             self.state.dropped.fetch_add(self.lines, Ordering::Relaxed);
         }

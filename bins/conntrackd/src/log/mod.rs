@@ -6,6 +6,7 @@
 
 mod flows;
 mod line;
+mod line_file;
 mod repeats;
 mod sink;
 mod syslog;

@@ -1,14 +1,14 @@
 //! Where lines go.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::log::Level;
 
 use super::Line;
 use super::line::{full, to_console};
+use super::line_file::LineFile;
 use super::syslog::Syslog;
 use crate::conf::settings::Facility;
 
@@ -26,7 +26,7 @@ pub struct Destinations {
 /// Open destinations.
 pub struct Sink {
     to: Destinations,
-    file: Option<File>,
+    file: Option<LineFile>,
     syslog: Option<Syslog>,
 }
 
@@ -55,7 +55,7 @@ impl Sink {
         let text = full(line);
         let mut written = true;
         if let Some(file) = &mut self.file {
-            written = file.write_all(&[&text[..], b"\n"].concat()).is_ok();
+            written = file.write(&[&text[..], b"\n"].concat()).is_ok();
         }
         if self.to.console {
             to_console(line.level, text);
@@ -73,7 +73,7 @@ impl Sink {
     }
 }
 
-/// Opens a log file to append to it; what is made is for its owner alone.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+/// Opens the log file. Until the writer starts whoever logs writes to it, so nobody waits for room.
+fn open(path: &Path) -> io::Result<LineFile> {
+    LineFile::open(path, Duration::ZERO)
 }
