@@ -350,7 +350,7 @@ pub struct EngineFigures {
     pub clients_dropped: u64,
     /// Log lines dropped because the writer was behind.
     pub log_dropped: u64,
-    /// Lines about ended flows dropped for the same reason.
+    /// Lines about ended flows dropped for this reason, or because their file took none.
     pub flow_log_dropped: u64,
     /// One per shard.
     pub shards: Vec<ShardFigures>,

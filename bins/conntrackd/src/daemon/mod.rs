@@ -159,7 +159,7 @@ fn be(
         cannot_start(logger)
     })?;
     // The engine has blocked its signals, so they do not hit this thread.
-    let flow_writer = flow_log.as_ref().map_or(Ok(()), |log| log.start_writer());
+    let flow_writer = flow_log.as_ref().map_or(Ok(()), |log| log.start_writer(logger.clone()));
     if let Err(error) = logger.start_writer().and(flow_writer) {
         logger.error(format_args!("can't start a thread: {}", error_text(&error)));
         return Err(cannot_start(logger));

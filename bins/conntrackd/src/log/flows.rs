@@ -3,6 +3,7 @@
 //! Shards copy flows into a bounded queue; a thread of its own renders and writes them, many lines
 //! with one write. What finds no room in the queue is dropped and counted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use engine::log::FlowLog;
+use engine::log::{FlowLog, Log};
 use proto_ctnl::Flow;
 use proto_ctnl::render::{Parts, Render, flow_text};
 
 use super::line::moment;
-use super::line_file::LineFile;
+use super::line_file::{LineFile, Lost};
 use super::syslog::Syslog;
 use crate::conf::settings::Facility;
+use crate::system::error_text;
 
 /// Flows that may wait for the writer.
 const QUEUE: usize = 32_768;
@@ -34,6 +36,8 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long a FIFO without room is waited for; the end of the daemon waits longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Losses with less time between them are one, and told once.
+const CALM: Duration = Duration::from_secs(60);
 /// Severity of flow lines in the system log: informational.
 const SEVERITY: u8 = 6;
 
@@ -79,7 +83,7 @@ impl FlowLogger {
             path: file.map(Path::to_owned),
             syslog: facility.map(Syslog::patient),
             block: Vec::with_capacity(2 * BLOCK_BYTES),
-            lines: 0,
+            told: Told::default(),
         };
         Ok(Self {
             queue,
@@ -90,15 +94,15 @@ impl FlowLogger {
         })
     }
 
-    /// From now on a thread writes. Signals that must not hit it are blocked before.
+    /// From now on a thread writes, and tells `log` when it begins to lose lines. Signals that must not hit it are blocked before.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start_writer(&self) -> io::Result<()> {
+    pub fn start_writer(&self, log: Arc<dyn Log>) -> io::Result<()> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             let spawned = thread::Builder::new().name("flow-log".to_owned());
-            let spawned = spawned.spawn(|| writer.run())?;
+            let spawned = spawned.spawn(move || writer.run(&*log))?;
             let _ = self.thread.set(spawned.thread().clone());
         }
         Ok(())
@@ -155,11 +159,40 @@ struct Writer {
     syslog: Option<Syslog>,
     /// Lines that are not written yet.
     block: Vec<u8>,
-    lines: u64,
+    told: Told,
+}
+
+/// What was said about losses.
+#[derive(Default)]
+struct Told {
+    /// Dropped lines up to the last look.
+    dropped: u64,
+    /// When a look found some.
+    last: Option<Instant>,
+    /// Why some were not taken since then, if it was not for lack of room in the queue.
+    reason: Option<Cow<'static, str>>,
+}
+
+impl Told {
+    /// Tells that losses begin, if they do.
+    fn look(&mut self, now: Instant, dropped: u64, log: &dyn Log) {
+        let new = dropped.saturating_sub(self.dropped);
+        if new == 0 {
+            return;
+        }
+        self.dropped = dropped;
+        let last = self.last.replace(now);
+        let reason = self.reason.take();
+        if last.is_some_and(|last| now.saturating_duration_since(last) < CALM) {
+            return;
+        }
+        let reason = reason.unwrap_or("flows end faster than it goes".into());
+        log.warning(format_args!("the flow log loses lines, {new} just now: {reason}"));
+    }
 }
 
 impl Writer {
-    fn run(mut self) {
+    fn run(mut self, log: &dyn Log) {
         loop {
             let end = self.state.end.lock().unwrap_or_else(PoisonError::into_inner).take();
             if self.state.reopen.swap(false, Ordering::Relaxed)
@@ -168,6 +201,7 @@ impl Writer {
                 self.file = Some(file);
             }
             self.take_all();
+            self.told.look(Instant::now(), self.state.dropped.load(Ordering::Relaxed), log);
             if let Some(done) = end {
                 let _ = done.send(());
                 return;
@@ -213,11 +247,10 @@ impl Writer {
             let text = self.block.get(text..end).unwrap_or_default();
             if !syslog.send(SEVERITY, i64::try_from(unix).unwrap_or(i64::MAX), text) {
                 self.state.dropped.fetch_add(1, Ordering::Relaxed);
+                self.told.reason = Some("the system log does not take them".into());
             }
         }
-        if self.file.is_some() {
-            self.lines += 1;
-        } else {
+        if self.file.is_none() {
             self.block.clear();
         }
     }
@@ -225,18 +258,20 @@ impl Writer {
     /// A file that takes nothing costs the lines, which are counted.
     fn write(&mut self) {
         if let Some(file) = &mut self.file
-            && file.write(&self.block).is_err()
+            && let Err(Lost { lines, reason }) = file.write(&self.block)
         {
-            self.state.dropped.fetch_add(self.lines, Ordering::Relaxed);
+            self.state.dropped.fetch_add(lines, Ordering::Relaxed);
+            let reason = format!("can't write to its file: {}", error_text(&reason));
+            self.told.reason = Some(reason.into());
         }
         self.block.clear();
-        self.lines = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::log::{Level, Silent};
     use proto_ctnl::{Counters, L4, Present, Tuple, proto};
     use std::fs;
 
@@ -263,7 +298,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("flows");
         let log = FlowLogger::open(Some(&path), None).expect("a file");
-        log.start_writer().expect("a thread");
+        log.start_writer(Arc::new(Silent)).expect("a thread");
         let lines = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let wait = |path: &Path, count: usize| {
             let end = Instant::now() + Duration::from_secs(10);
@@ -305,5 +340,51 @@ mod tests {
         }
         assert_eq!(log.dropped(), 7);
         assert!(!log.has_room());
+    }
+
+    /// Keeps lines.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<(Level, String)>>);
+
+    impl Log for Kept {
+        fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+            self.0.lock().expect("nobody panics").push((level, line.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_counted_and_told_once() {
+        let kept = Arc::new(Kept::default());
+        let log = FlowLogger::open(Some(Path::new("/dev/full")), None).expect("a device");
+        log.start_writer(kept.clone()).expect("a thread");
+        for lost in 1..=3 {
+            log.ended(Instant::now(), &flow(lost));
+            let end = Instant::now() + Duration::from_secs(10);
+            while log.dropped() < u64::from(lost) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        log.finish();
+        assert_eq!(log.dropped(), 3);
+        let told = "the flow log loses lines, 1 just now: \
+                    can't write to its file: No space left on device";
+        assert_eq!(*kept.0.lock().expect("nobody panics"), [(Level::Warning, told.to_owned())]);
+    }
+
+    #[test]
+    fn losses_after_a_calm_minute_are_told_again() {
+        let (kept, mut told, begin) = (Kept::default(), Told::default(), Instant::now());
+        for (second, dropped) in [(0, 0), (1, 7), (50, 8), (100, 8), (109, 9), (170, 12)] {
+            told.look(begin + Duration::from_secs(second), dropped, &kept);
+        }
+        let lines = kept.0.into_inner().expect("nobody panics");
+        let lines: Vec<_> = lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "the flow log loses lines, 7 just now: flows end faster than it goes",
+                "the flow log loses lines, 3 just now: flows end faster than it goes",
+            ]
+        );
     }
 }

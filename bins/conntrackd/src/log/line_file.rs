@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,17 @@ pub(super) struct LineFile {
     patience: Duration,
     /// The last lines found no room: nobody waits for it again until some do.
     full: bool,
+    /// The file ends within a line.
+    torn: bool,
+}
+
+/// What a file did not take.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// Lines that are not in the file, or only in part.
+    pub(super) lines: u64,
+    /// Why the first of them is not.
+    pub(super) reason: io::Error,
 }
 
 impl LineFile {
@@ -27,17 +38,42 @@ impl LineFile {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
-        Ok(Self { file: options.open(path)?, patience, full: false })
+        let file = options.open(path)?;
+        let torn = ends_within_line(&file)?;
+        Ok(Self { file, patience, full: false, torn })
     }
 
-    /// Writes lines, each with its line feed.
-    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Writes lines, each with its line feed. They begin on a line of their own even if the last
+    /// ones were cut short.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
         let mut rest = lines;
+        let written = self.end_torn_line().and_then(|()| self.put(&mut rest));
+        let Err(reason) = written else { return Ok(()) };
+        if rest.len() < lines.len() {
+            let taken = lines.len() - rest.len();
+            self.torn = lines.get(..taken).is_some_and(|taken| !taken.ends_with(b"\n"));
+        }
+        // Nothing but the line feed is missing, and that comes before the next line.
+        let rest = if self.torn { rest.strip_prefix(b"\n").unwrap_or(rest) } else { rest };
+        let lines = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        Err(Lost { lines, reason })
+    }
+
+    fn end_torn_line(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.put(&mut &b"\n"[..])?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Writes all; what is left of `rest` was not written.
+    fn put(&mut self, rest: &mut &[u8]) -> io::Result<()> {
         let mut until = None;
         while !rest.is_empty() {
             match self.file.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
+                Ok(taken) => *rest = rest.get(taken..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let until = *until.get_or_insert_with(|| Instant::now() + self.patience);
@@ -66,10 +102,18 @@ impl LineFile {
     }
 }
 
+/// Whether somebody before us was cut short.
+fn ends_within_line(file: &File) -> io::Result<bool> {
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    Ok(file.read_at(&mut byte, last)? == 1 && byte != *b"\n")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
     use std::io::Read;
     use std::thread;
 
@@ -89,6 +133,54 @@ pub(super) mod tests {
         let mut text = [0; 4];
         reader.read_exact(&mut text).expect("the line");
         assert_eq!(&text, b"one\n");
+    }
+
+    #[test]
+    fn after_a_torn_line_the_next_begins_on_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fifo");
+        fifo(&path);
+        let mut file = LineFile::open(&path, Duration::ZERO).expect("no reader is needed");
+        // No pipe ends at a multiple of 7.
+        let lost = file.write(&b"012345\n".repeat(100_000)).expect_err("more than a pipe takes");
+        assert_eq!(lost.reason.to_string(), "nobody reads it fast enough");
+        let mut reader = File::open(&path).expect("a writer is there");
+        let mut take = || {
+            let mut text = vec![0; 1 << 20];
+            let taken = reader.read(&mut text).expect("lines");
+            text.truncate(taken);
+            String::from_utf8(text).expect("lines")
+        };
+        let first = take();
+        let (whole, torn) = first.rsplit_once('\n').expect("a line");
+        assert!(whole.lines().all(|line| line == "012345"));
+        assert!(!torn.is_empty() && torn.len() < 7);
+        assert_eq!(whole.lines().count() as u64 + lost.lines, 100_000);
+        file.write(b"next\n").expect("room");
+        file.write(b"last\n").expect("room");
+        assert_eq!(take(), "\nnext\nlast\n");
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_line_goes_on_with_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        for (before, after) in [("", "next\n"), ("whole\n", "whole\nnext\n"), ("to", "to\nnext\n")]
+        {
+            fs::write(&path, before).expect("a file");
+            let mut file = LineFile::open(&path, Duration::ZERO).expect("a file");
+            file.write(b"next\n").expect("room");
+            assert_eq!(fs::read_to_string(&path).expect("a file"), after);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_lines_it_was_given() {
+        let mut file = LineFile::open(Path::new("/dev/full"), Duration::ZERO).expect("a device");
+        for _ in 0..2 {
+            let lost = file.write(b"one\ntwo\n").expect_err("no space");
+            assert_eq!((lost.lines, lost.reason.raw_os_error()), (2, Some(28)));
+        }
     }
 
     #[test]
