@@ -75,7 +75,7 @@ pub trait FlowLog: fmt::Debug + Send + Sync {
     /// Opens the file again after it was moved away; called on SIGHUP.
     fn reopen(&self);
 
-    /// Lines dropped so far for lack of room.
+    /// Lines dropped so far because the queue had no room or a log took none.
     fn dropped(&self) -> u64;
 }
 

@@ -69,6 +69,24 @@ fn figures_are_json_in_every_mode() {
 }
 
 #[test]
+fn a_flow_log_on_a_full_disk_is_a_condition() {
+    need_root!();
+    let ns = Netns::new("full");
+    let config = "Stats {\nLogFile /dev/full\n}\nGeneral {\nLogFile HERE/log\n}\n";
+    let place = Place::start(&ns, Make::Ours, config);
+    let of = || figures(&String::from_utf8_lossy(&place.client(&["-s", "json"]).stdout));
+    let mut kernel = Kernel::of(&ns);
+    kernel.create(&plain(0, 50));
+    wait_until(LIMIT, "the flows are known", || of()["caches"]["stats"]["active"] == 50);
+    assert_eq!(of()["conditions"]["flow_log_dropped"], 0);
+    kernel.flush();
+    wait_until(LIMIT, "all are lost", || of()["conditions"]["flow_log_dropped"] == 50);
+    let told = || place.read("log").matches("the flow log loses lines").count();
+    wait_until(LIMIT, "it is told", || told() == 1);
+    assert!(place.read("log").contains(": can't write to its file: No space left on device"));
+}
+
+#[test]
 fn caches_are_json_with_the_keys_of_conntrack() {
     need_root!();
     let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, Link::Udp);

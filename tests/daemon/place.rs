@@ -17,9 +17,10 @@ use tempfile::TempDir;
 
 /// How long a daemon may take to start or to end.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Makes `/dev` a folder with `null` and the system log, then becomes the daemon.
+/// Makes `/dev` a folder with `null`, `full` and the system log, then becomes the daemon.
 const OWN_DEV: &str = r#"
-mkdir "$0/dev" && touch "$0/dev/null" && mount --bind /dev/null "$0/dev/null" &&
+mkdir "$0/dev" && touch "$0/dev/null" "$0/dev/full" &&
+mount --bind /dev/null "$0/dev/null" && mount --bind /dev/full "$0/dev/full" &&
 ln -s "$0/syslog" "$0/dev/log" && mount --rbind "$0/dev" /dev && exec "$@"
 "#;
 

@@ -81,6 +81,7 @@ fn conditions(snapshot: &Snapshot, o: &mut Object<'_>) {
     o.number("overruns", snapshot.netlink.overruns);
     o.flag("commit_running", snapshot.conditions.commit_running);
     o.number("commit_failures", snapshot.conditions.commits.failed);
+    o.number("flow_log_dropped", snapshot.engine.flow_log_dropped);
 }
 
 fn traffic(figures: &Traffic, o: &mut Object<'_>) {
