@@ -28,13 +28,17 @@ const LIMIT: Duration = Duration::from_secs(20);
 const DEBIANS: &str = "/usr/share/doc/conntrackd/examples/sync/primary-backup.sh";
 
 /// Gives the processes of a node the places that scripts name: the program, its configuration,
-/// and a `logger` whose words the test can read. `$1` is the node's directory, `$2` our program.
+/// and a `logger` whose words the test can read. `$1` is the node's directory, `$2` our program,
+/// `$3` where it is installed; in the other place is one that fails.
 const PLACES: &str = r#"
 set -eu
 mount -t tmpfs none /etc/conntrackd
 cp "$1/conf" /etc/conntrackd/conntrackd.conf
 cp "$1/script" /etc/conntrackd/primary-backup.sh
-mount --bind "$2" /usr/sbin/conntrackd
+mount -t tmpfs none /usr/local/sbin
+: >/usr/local/sbin/conntrackd
+mount --bind /bin/false /usr/sbin/conntrackd
+mount --bind "$2" "$3"
 printf '#!/bin/sh\necho "$*" >>%s/told\n' "$1" >"$1/logger"
 chmod 755 "$1/logger" /etc/conntrackd/primary-backup.sh
 mount --bind "$1/logger" "$(command -v logger)"
@@ -53,6 +57,9 @@ struct Keepalived {
 impl Keepalived {
     fn start(node: &Node, script: &Path) -> Self {
         let directory = node.directory();
+        // Debian's names the place of its package, ours finds what was installed beside that.
+        let is_debians = script == Path::new(DEBIANS);
+        let place = if is_debians { "/usr/sbin/conntrackd" } else { "/usr/local/sbin/conntrackd" };
         fs::copy(script, directory.join("script")).expect("the script is there");
         let example = include_str!("../../bins/conntrackd/dist/keepalived.conf");
         let mut config = example.to_owned();
@@ -77,6 +84,7 @@ impl Keepalived {
             .args(["sh", "-c", PLACES, "sh"])
             .arg(directory)
             .arg(Make::Ours.program("conntrackd"))
+            .arg(place)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file can be cloned"))
             .stderr(file)

@@ -10,7 +10,9 @@
 set -u
 umask 077
 
-conntrackd=${CONNTRACKD:-/usr/sbin/conntrackd}
+# As the service manager looks for it: what was installed beside a package comes before it.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+conntrackd=${CONNTRACKD:-conntrackd}
 config=${CONNTRACKD_CONFIG:-/etc/conntrackd/conntrackd.conf}
 state=${CONNTRACKD_STATE:-/run/conntrackd-failover}
 status=0

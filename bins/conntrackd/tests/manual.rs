@@ -1,4 +1,4 @@
-//! The manuals and completions leave nothing out.
+//! The manuals and completions leave nothing out, and the examples agree.
 
 use conntrackd::conf::token::RESERVED;
 use conntrackd::conf::vocabulary::items_of;
@@ -11,6 +11,22 @@ fn the_manual_of_the_configuration_names_every_word() {
         // Sections are headed in capitals.
         let heading = format!(".SH {}", word.to_uppercase());
         assert!(manual.contains(word) || manual.contains(&heading), "{word}");
+    }
+}
+
+#[test]
+fn unit_and_script_look_for_the_program_in_the_same_places() {
+    let unit = include_str!("../dist/conntrackd.service");
+    let script = include_str!("../dist/primary-backup.sh");
+    let calls: Vec<_> = unit.lines().filter(|line| line.contains("=conntrackd -C ")).collect();
+    assert_eq!(calls.len(), 2, "start and stop: {calls:?}");
+    assert!(script.contains("\nconntrackd=${CONNTRACKD:-conntrackd}\n"));
+    // The service manager's own list.
+    assert!(
+        script.contains("\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+    );
+    for text in [unit, script] {
+        assert!(!text.contains("sbin/conntrackd"), "a place of its own");
     }
 }
 
