@@ -68,9 +68,12 @@ impl Lock {
         }
         if taken_over {
             let mut owner = String::new();
-            let known =
-                (&mut file).take(64).read_to_string(&mut owner).is_ok() && !owner.is_empty();
-            if !known && other_daemon_runs() {
+            (&mut file).take(64).read_to_string(&mut owner)?;
+            // A slip in the configuration must not empty what is no lock file.
+            if !owner.is_empty() && owner.trim().parse::<u32>().is_err() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            if owner.is_empty() && other_daemon_runs() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
         }
@@ -157,6 +160,17 @@ mod tests {
         let lock = Lock::take(&path).expect("a lock");
         assert!(lock.taken_over);
         assert!(Lock::take(&path).is_err());
+    }
+
+    #[test]
+    fn what_is_no_lock_file_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("passwd");
+        for content in [&b"root:x:0:0"[..], &[0xff; 80]] {
+            fs::write(&path, content).expect("a file");
+            assert!(Lock::take(&path).is_err());
+            assert_eq!(fs::read(&path).expect("the file"), content);
+        }
     }
 
     #[test]

@@ -197,10 +197,15 @@ fn take_lock(settings: &Settings, logger: &Logger) -> Result<Lock, Failed> {
             }
             Ok(lock)
         }
-        Err(_) => {
-            logger.error(format_args!(
-                "lockfile `{path}' exists, perhaps conntrackd already running?"
-            ));
+        Err(error) => {
+            match error.kind() {
+                io::ErrorKind::InvalidData => {
+                    logger.error(format_args!("`{path}' is no lockfile, it holds something else"));
+                }
+                _ => logger.error(format_args!(
+                    "lockfile `{path}' exists, perhaps conntrackd already running?"
+                )),
+            }
             Err(Failed)
         }
     }
