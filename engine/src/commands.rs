@@ -50,6 +50,10 @@ struct Commit {
     left: usize,
     flows: Option<CommitReport>,
     expectations: Option<CommitReport>,
+    /// Flows that the pass under way has put into the kernel.
+    put: u64,
+    /// Flows that it has left because their masters were missing.
+    left_orphaned: u64,
 }
 
 /// What a commit is at. The kernel makes no messages about the flows that are made while nobody
@@ -147,6 +151,8 @@ impl Commands {
             left: self.shards,
             flows: None,
             expectations: None,
+            put: 0,
+            left_orphaned: 0,
         });
         self.all(|| Order::HearNew(false))
     }
@@ -210,7 +216,11 @@ impl Commands {
         if let (Stage::Pass(pass), Some(report)) = (commit.stage, report) {
             let total = match pass {
                 CommitPass::Expectations => &mut commit.expectations,
-                CommitPass::Unrelated | CommitPass::Related => &mut commit.flows,
+                CommitPass::Unrelated | CommitPass::Related | CommitPass::Orphans { .. } => {
+                    commit.put += report.committed;
+                    commit.left_orphaned += report.orphaned;
+                    &mut commit.flows
+                }
             };
             total.get_or_insert_default().add(&report);
         }
@@ -219,6 +229,13 @@ impl Commands {
             return Vec::new();
         }
         commit.left = self.shards;
+        // What was expected by a flow that was expected itself comes before or after that one, on
+        // the same shard or on another. Each further pass has to put one more in place, so there
+        // are at most as many as masters stand behind each other.
+        if commit.left_orphaned > 0 {
+            commit.passes.push_front(CommitPass::Orphans { last: commit.put == 0 });
+        }
+        (commit.put, commit.left_orphaned) = (0, 0);
         commit.stage = match (commit.passes.pop_front(), commit.stage) {
             (Some(pass), _) => Stage::Pass(pass),
             (None, Stage::Listen) => return self.commit_done(),
@@ -309,6 +326,29 @@ mod tests {
         };
         assert_eq!(report.committed, 12);
         assert!(!commands.is_committing());
+    }
+
+    #[test]
+    fn passes_follow_until_every_master_is_there_or_none_comes() {
+        let mut commands = Commands::new(2);
+        commands.commit(Asker(1), Instant::now(), &[CommitPass::Related]);
+        commands.outcome(0, Outcome::HearsNew);
+        commands.outcome(1, Outcome::HearsNew);
+        let mut end = |committed: u64, orphaned: u64| {
+            let report = |committed, orphaned| {
+                Outcome::Commit(CommitReport { committed, orphaned, ..CommitReport::default() })
+            };
+            assert!(commands.outcome(0, report(committed, 0)).is_empty());
+            let steps = commands.outcome(1, report(0, orphaned));
+            match &steps[..] {
+                [Step::Order(0, Order::Commit(pass)), Step::Order(1, _)] => Some(*pass),
+                _ => None,
+            }
+        };
+        assert_eq!(end(5, 3), Some(CommitPass::Orphans { last: false }));
+        assert_eq!(end(1, 2), Some(CommitPass::Orphans { last: false }));
+        assert_eq!(end(0, 2), Some(CommitPass::Orphans { last: true }));
+        assert_eq!(end(2, 0), None, "the end");
     }
 
     #[test]

@@ -49,6 +49,9 @@ impl Shard {
                 let began = match pass {
                     CommitPass::Unrelated => self.kernel.start_commit(Pass::Unrelated),
                     CommitPass::Related => self.kernel.start_commit(Pass::Related),
+                    CommitPass::Orphans { last } => {
+                        self.kernel.start_commit(Pass::Orphans { last })
+                    }
                     CommitPass::Expectations => self.kernel.start_commit_expects(),
                 };
                 debug_assert!(began, "the hub gives one pass at a time");

@@ -16,6 +16,11 @@ pub enum CommitPass {
     Unrelated,
     /// Flows with one.
     Related,
+    /// Flows whose master was missing in the pass before.
+    Orphans {
+        /// Without their masters, as no pass will bring them.
+        last: bool,
+    },
     /// Expectations.
     Expectations,
 }

@@ -119,6 +119,11 @@ impl ShardReport {
             &mut sync.external,
             [kernel.inject_new, kernel.inject_update, kernel.inject_delete],
         );
+        let injection = &mut sync.injection;
+        injection.without_helper += kernel.without_helper;
+        injection.without_master += kernel.without_master;
+        injection.waited += kernel.orphaned;
+        injection.refused += kernel.inject_refused;
         if let Some((internal, external)) = &mut sync.expects {
             self.expects_internal.add_internal(internal, Bypass::default());
             let injected = [kernel.inject_expect, OkFailed::default(), kernel.inject_expect_delete];

@@ -60,10 +60,26 @@ pub struct CommitFigures {
     pub updated: u64,
     /// Of these, entries without the helper they had, because the kernel lacks it.
     pub without_helper: u64,
+    /// Of these, entries without the master they had, because the kernel lacks it.
+    pub without_master: u64,
     /// Objects that could not be put into the kernel.
     pub failed: u64,
     /// Entries left out because they had run out.
     pub expired: u64,
+}
+
+/// What was special about flows and expectations that went straight into the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InjectionFigures {
+    /// Flows without the helper they had, because the kernel lacks it.
+    pub without_helper: u64,
+    /// Flows without the master they had, because it did not come.
+    pub without_master: u64,
+    /// Flows and expectations that came before their master and waited for it.
+    pub waited: u64,
+    /// Flows and expectations that came faster than the kernel took them. The peer is asked for
+    /// them again.
+    pub refused: u64,
 }
 
 /// What a replicating daemon counts.
@@ -73,6 +89,8 @@ pub struct SyncFigures {
     pub internal: InternalFigures,
     /// External flow cache.
     pub external: ExternalFigures,
+    /// What was injected, if `external` is [`ExternalFigures::Inject`].
+    pub injection: InjectionFigures,
     /// Expectation caches, internal and external, if expectations are replicated.
     pub expects: Option<(InternalFigures, ExternalFigures)>,
     /// Links in the order of the configuration.

@@ -594,11 +594,13 @@ impl Hub {
                     commits.committed += report.committed;
                     commits.updated += report.updated;
                     commits.without_helper += report.without_helper;
+                    commits.without_master += report.without_master;
                     commits.failed += report.failed;
                     commits.expired += report.expired;
                 }
                 if let Some(report) = flows {
                     self.log_commit("entries", report.committed, report.failed);
+                    self.log_reduced(&report);
                 }
                 if let Some(report) = expectations {
                     self.log_commit("expectations", report.committed, report.failed);
@@ -617,6 +619,18 @@ impl Hub {
         self.log.notice(format_args!("Committed {committed} new {what}"));
         if failed > 0 {
             self.log.notice(format_args!("{failed} {what} can't be committed"));
+        }
+    }
+
+    /// What of the flows is not as it was on the other node.
+    fn log_reduced(&self, report: &CommitReport) {
+        let lines = [
+            (report.without_helper, "entries without their helper, which this kernel lacks"),
+            (report.without_master, "entries without their master, which has ended"),
+            (report.expired, "entries left out, their time has run out"),
+        ];
+        for (count, what) in lines.iter().filter(|(count, _)| *count > 0) {
+            self.log.notice(format_args!("{count} {what}"));
         }
     }
 }

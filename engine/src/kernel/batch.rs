@@ -26,6 +26,12 @@ pub(crate) struct Slot {
     pub(crate) step: Step,
     /// The helper was taken away because the kernel does not have it.
     pub(crate) bare: bool,
+    /// The master was taken away because the kernel does not have it.
+    pub(crate) alone: bool,
+    /// An entry was deleted to make room for it.
+    pub(crate) replaces: bool,
+    /// How often it had to wait for its master.
+    pub(crate) orphaned: u8,
     /// It was created, but existed: then it is brought up to date.
     pub(crate) existed: bool,
     /// Unknown outcomes so far.
@@ -45,6 +51,9 @@ impl Slot {
             job,
             step: job.first(),
             bare: false,
+            alone: false,
+            replaces: false,
+            orphaned: 0,
             existed: false,
             tries: 0,
             index: 0,
@@ -59,13 +68,21 @@ impl Slot {
         self.job = job;
         self.tries = 0;
         self.existed = false;
+        self.replaces = false;
+        self.orphaned = 0;
         self.restart();
+    }
+
+    /// Whether an entry was made without the master that it had on the other node.
+    pub(crate) const fn made_alone(&self) -> bool {
+        self.alone && !matches!(self.step, Step::Update)
     }
 
     /// Starts the job anew with the same object.
     pub(crate) const fn restart(&mut self) {
         self.step = self.job.first();
         self.bare = false;
+        self.alone = false;
         self.answer = None;
         self.same = None;
     }

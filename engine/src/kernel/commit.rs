@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use proto_ctnl::{ExpectPresent, Flow, Present};
+use proto_ctnl::{ExpectPresent, Present};
 
 use crate::cache::{Cache, FlowIndex};
 use crate::caches::Caches;
@@ -28,6 +28,11 @@ pub enum Pass {
     Unrelated,
     /// Those that were expected by another flow's helper.
     Related,
+    /// Those that the pass before left because their masters were missing.
+    Orphans {
+        /// Nothing brings the masters any more: the flows go in without them.
+        last: bool,
+    },
 }
 
 /// A pass over the external flow cache.
@@ -38,10 +43,25 @@ pub(super) struct CommitRun {
     cursor: Option<FlowIndex>,
     /// Flows whose outcome is open.
     open: u32,
+    /// What the pass before left, in the order of the cache.
+    left: std::vec::IntoIter<FlowIndex>,
+    /// What this pass leaves.
+    orphans: Vec<FlowIndex>,
     report: CommitReport,
 }
 
 impl CommitRun {
+    /// Leaves a flow without its master to another pass, if there is one.
+    pub(super) fn leave(&mut self, slot: &Slot) -> bool {
+        if self.pass == (Pass::Orphans { last: true }) {
+            return false;
+        }
+        self.open = self.open.saturating_sub(1);
+        self.orphans.push(FlowIndex::from_raw(slot.index));
+        self.report.orphaned += 1;
+        true
+    }
+
     pub(super) fn settle(&mut self, slot: &Slot, next: Next, counters: &mut KernelCounters) {
         self.open = self.open.saturating_sub(1);
         if next == Next::Failed {
@@ -54,6 +74,20 @@ impl CommitRun {
             self.report.without_helper += 1;
             counters.without_helper += 1;
         }
+        if slot.made_alone() {
+            self.report.without_master += 1;
+            counters.without_master += 1;
+        }
+    }
+
+    /// The place of the next flow of this pass, none at the end.
+    fn advance(&mut self, cache: &Cache) -> Option<FlowIndex> {
+        let index = match self.pass {
+            Pass::Orphans { .. } => self.left.next(),
+            Pass::Unrelated | Pass::Related => self.cursor.and_then(|at| cache.next_from(at)),
+        };
+        self.cursor = index.map(FlowIndex::next);
+        index
     }
 
     /// Loads the next flow of this pass. `Some(false)`: there may be more, but not now.
@@ -62,18 +96,16 @@ impl CommitRun {
         cache: &Cache,
         fixed: Option<u32>,
         now: u32,
-        flow: &mut Flow,
+        slot: &mut Slot,
     ) -> Option<bool> {
         for _ in 0..SCAN_MAX {
-            let Some(index) = cache.next_from(self.cursor?) else {
-                self.cursor = None;
-                return None;
-            };
-            self.cursor = Some(index.next());
+            let index = self.advance(cache)?;
             let related = cache.present(index).is_some_and(|p| p.has(Present::MASTER));
-            if related != (self.pass == Pass::Related) {
+            if related == (self.pass == Pass::Unrelated) {
                 continue;
             }
+            slot.index = index.raw();
+            let flow = slot.flow_mut();
             let Some(meta) = cache.load(index, flow) else { continue };
             let reported = flow.present.has(Present::TIMEOUT).then_some(flow.timeout);
             let age = now.saturating_sub(meta.updated);
@@ -120,8 +152,15 @@ impl KernelSide {
         if self.committing() {
             return false;
         }
-        let report = CommitReport::default();
-        self.commit = Some(CommitRun { pass, cursor: Some(FlowIndex::FIRST), open: 0, report });
+        let left = std::mem::take(&mut self.left).into_iter();
+        self.commit = Some(CommitRun {
+            pass,
+            cursor: Some(FlowIndex::FIRST),
+            open: 0,
+            left,
+            orphans: Vec::new(),
+            report: CommitReport::default(),
+        });
         self.busy = true;
         true
     }
@@ -159,7 +198,7 @@ impl KernelSide {
         }
         let slot = self.batch.vacant().0;
         slot.reset(Job::Commit);
-        match run.next(&caches.external, fixed, secs, slot.flow_mut()) {
+        match run.next(&caches.external, fixed, secs, slot) {
             Some(true) => true,
             Some(false) => {
                 self.busy = true;
@@ -201,6 +240,7 @@ impl KernelSide {
 
     pub(super) fn announce_commit(&mut self) {
         if let Some(run) = self.commit.take_if(|run| run.cursor.is_none() && run.open == 0) {
+            self.left = run.orphans;
             self.events.push(KernelEvent::CommitDone(run.report));
         }
         if let Some(run) = self.commit_expects.take_if(|run| run.cursor.is_none() && run.open == 0)

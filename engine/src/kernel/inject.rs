@@ -91,5 +91,6 @@ impl KernelSide {
         }
         counter.ok += 1;
         self.counters.without_helper += u64::from(slot.bare);
+        self.counters.without_master += u64::from(slot.made_alone());
     }
 }

@@ -4,9 +4,10 @@
 //! [`KernelSide`] is sans-io: it says which requests to send by which socket, is given what
 //! arrives, and is told the time. It belongs to one shard and handles that shard's flows only.
 //!
-//! * *Commit* writes the external cache into the kernel, in two passes over all shards: first what
-//!   stands alone, then what was expected, whose masters must exist.
-//! * *Injection* writes what peers report into the kernel as it comes.
+//! * *Commit* writes the external cache into the kernel, in passes over all shards: first what stands
+//!   alone, then what was expected, whose masters must exist, then what those expected in turn.
+//! * *Injection* writes what peers report into the kernel as it comes, see [`orphans`] for what
+//!   comes too early.
 //! * *Resync* brings the internal cache into agreement with a dump of the kernel's table. One
 //!   dump serves all shards; somebody else reads it.
 //! * *Classification and audit* look after silent flows, see [`sweep`].
@@ -23,6 +24,7 @@ mod flush;
 mod inject;
 mod look;
 mod origin;
+mod orphans;
 mod plan;
 mod read;
 mod report;
@@ -59,6 +61,7 @@ pub use sweep::{AuditMethod, audit_method};
 use batch::{Batch, Slot};
 use commit::{CommitExpectsRun, CommitRun};
 use flush::FlushRun;
+use orphans::Orphans;
 use plan::{Job, Step};
 use report::Events;
 use resync::DumpRun;
@@ -129,6 +132,9 @@ pub struct KernelSide {
     /// What is to be asked again, in order, before anything new.
     redo: VecDeque<Slot>,
     inject: VecDeque<Slot>,
+    orphans: Orphans,
+    /// Flows that the last pass of a commit left, because their masters were missing.
+    left: Vec<FlowIndex>,
     commit: Option<CommitRun>,
     commit_expects: Option<CommitExpectsRun>,
     flush: Option<FlushRun>,
@@ -164,6 +170,8 @@ impl KernelSide {
             batch: Batch::new(1),
             redo: VecDeque::new(),
             inject: VecDeque::new(),
+            orphans: Orphans::default(),
+            left: Vec::new(),
             commit: None,
             commit_expects: None,
             flush: None,
@@ -233,8 +241,10 @@ impl KernelSide {
             Some(sweep) if !self.batch.in_flight() => sweep.due(),
             _ => None,
         };
-        let read = self.read.filter(|_| !self.batch.in_flight());
-        [work, sweep, read, self.batch.deadline(), self.events.deadline()]
+        let idle = !self.batch.in_flight();
+        let read = self.read.filter(|_| idle);
+        let orphans = self.orphans.due().filter(|_| idle);
+        [work, sweep, read, orphans, self.batch.deadline(), self.events.deadline()]
             .into_iter()
             .flatten()
             .min()

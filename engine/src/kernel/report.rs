@@ -22,6 +22,10 @@ pub struct CommitReport {
     pub updated: u64,
     /// Of these, flows that went in without the helper they had, because the kernel lacks it.
     pub without_helper: u64,
+    /// Of these, flows that went in without the master they had, because the kernel lacks it.
+    pub without_master: u64,
+    /// Flows left for another pass, as their master may be there by then.
+    pub orphaned: u64,
     /// Objects that could not be committed.
     pub failed: u64,
     /// Flows that had run out and were left out.
@@ -34,6 +38,8 @@ impl CommitReport {
         self.committed += other.committed;
         self.updated += other.updated;
         self.without_helper += other.without_helper;
+        self.without_master += other.without_master;
+        self.orphaned += other.orphaned;
         self.failed += other.failed;
         self.expired += other.expired;
     }
@@ -122,6 +128,10 @@ pub struct KernelCounters {
     pub inject_queue_max: u64,
     /// Flows put into the kernel without their helper.
     pub without_helper: u64,
+    /// Flows put into the kernel without their master.
+    pub without_master: u64,
+    /// Injected objects that had to wait for their master.
+    pub orphaned: u64,
     /// Expectations that failed because the kernel has no such helper, or their master none.
     pub expects_without_helper: u64,
 }

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use proto_ctnl::{Encoder, Flow, Full, Present};
+use proto_ctnl::{Encoder, Flow, Full, Present, Status};
 
 use crate::caches::Caches;
 
 use super::batch::{Slot, TRIES_MAX, zone};
 use super::errno::{EMSGSIZE, ETIMEDOUT};
 use super::origin::Lane;
-use super::plan::{Job, Next, Step, after};
+use super::plan::{Job, Named, Next, Step, after};
 use super::report::Object;
 use super::{KernelSide, Send, request};
 
@@ -35,6 +35,7 @@ impl KernelSide {
         if self.batch.in_flight() {
             return None;
         }
+        self.orphans.take_due(now, &mut self.redo);
         let mut encoder = Encoder::new(buf);
         while !self.batch.is_full() && self.take_next(now, caches) {
             let (slot, seq) = self.batch.vacant();
@@ -140,6 +141,16 @@ impl KernelSide {
             redo.push(again);
             return;
         }
+        if slot.job.ordered() && self.orphans.has(slot) {
+            if slot.job == Job::InjectUpdate {
+                self.follow(now, caches, slot);
+                return;
+            }
+            // This word is about all of the entry, so those that wait are out of date.
+            for earlier in self.orphans.remove(slot) {
+                self.settle(now, caches, &earlier, Next::Absent, 0);
+            }
+        }
         let errno = match slot.answer {
             Some(errno) => errno,
             None if known => 0,
@@ -148,10 +159,21 @@ impl KernelSide {
                 return;
             }
         };
-        let helper = names_helper(&slot.object) && !slot.bare;
-        let next = self.refine(caches, slot, after(slot.job, slot.step, errno, helper));
+        let next = self.refine(caches, slot, after(slot.job, slot.step, errno, named(slot)));
         let step = match next {
             Next::Again(step) => step,
+            Next::Orphaned(step) => {
+                // A flow whose entry was taken away for it must not be missing for so long.
+                if !slot.replaces && self.may_wait(now, caches, slot) {
+                    return;
+                }
+                slot.alone = true;
+                step
+            }
+            Next::Unexpected(step) => {
+                slot.alone = true;
+                step
+            }
             Next::WithoutHelper(step) => {
                 slot.bare = true;
                 step
@@ -163,6 +185,9 @@ impl KernelSide {
         };
         let mut again = slot.clone();
         again.existed |= step == Step::Update;
+        again.replaces |= slot.step == Step::Delete && errno == 0;
+        // What an entry lacks that is replaced, the new one need not.
+        again.alone &= step != Step::Delete;
         again.step = step;
         redo.push(again);
     }
@@ -205,7 +230,14 @@ impl KernelSide {
     }
 
     /// The object needs nothing more.
-    fn settle(&mut self, now: Instant, caches: &mut Caches, slot: &Slot, next: Next, errno: i32) {
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        caches: &mut Caches,
+        slot: &Slot,
+        next: Next,
+        errno: i32,
+    ) {
         if next == Next::Failed {
             self.events.fail(now, slot.job, slot.step, errno, &slot.object);
         }
@@ -248,11 +280,22 @@ impl KernelSide {
     }
 }
 
-const fn names_helper(object: &Object) -> bool {
-    match object {
-        Object::Flow(flow) => flow.present.has(Present::HELPER) && !flow.helper.is_empty(),
-        Object::Expect(_) => true,
-    }
+/// What the request of a slot names. An expectation of the external cache has to wait for no
+/// master, as those are committed before; and it is nothing without one.
+fn named(slot: &Slot) -> Named {
+    let (helper, master) = match &slot.object {
+        Object::Flow(flow) => (
+            flow.present.has(Present::HELPER) && !flow.helper.is_empty(),
+            match slot.step {
+                Step::Update => {
+                    flow.present.has(Present::STATUS) && flow.status.has(Status::EXPECTED)
+                }
+                _ => flow.present.has(Present::MASTER),
+            },
+        ),
+        Object::Expect(_) => (true, slot.job == Job::InjectExpect),
+    };
+    Named { helper: helper && !slot.bare, master: master && !slot.alone }
 }
 
 /// Writes the request of a slot.
@@ -303,6 +346,9 @@ fn write_flow(
             if slot.bare {
                 scratch.present.remove(Present::HELPER);
             }
+            if slot.alone {
+                scratch.present.remove(Present::MASTER);
+            }
             encoder.flow_create(scratch, seq, false)?;
         }
         Step::Update => {
@@ -311,6 +357,9 @@ fn write_flow(
                 request::for_key(scratch);
             } else {
                 request::for_update(scratch, window_tracking);
+                if slot.alone {
+                    scratch.status = scratch.status.without(Status::EXPECTED);
+                }
                 if slot.job != Job::InjectUpdate && !scratch.present.has(Present::MARK) {
                     // A whole flow without a mark has none, whatever the entry in the way has.
                     scratch.mark = 0;

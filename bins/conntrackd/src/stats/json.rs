@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use engine::config::Intake;
 use engine::snapshot::{
-    CacheFigures, Conditions, EngineFigures, ExternalFigures, InternalFigures, LinkFigures,
-    LinkStatus, LinkTransport, NetlinkFigures, NetworkFigures, OkFailed, Queue, QueueFigures,
-    RuntimeFigures, SessionFigures, ShardFigures, Snapshot, SyncFigures, Traffic,
+    CacheFigures, Conditions, EngineFigures, ExternalFigures, InjectionFigures, InternalFigures,
+    LinkFigures, LinkStatus, LinkTransport, NetlinkFigures, NetworkFigures, OkFailed, Queue,
+    QueueFigures, RuntimeFigures, SessionFigures, ShardFigures, Snapshot, SyncFigures, Traffic,
 };
 
 use crate::text::VERSION;
@@ -33,6 +33,7 @@ pub(super) fn render(snapshot: &Snapshot, out: &mut Vec<u8>) {
             ("committed", commits.committed),
             ("updated", commits.updated),
             ("without_helper", commits.without_helper),
+            ("without_master", commits.without_master),
             ("failed", commits.failed),
             ("expired", commits.expired),
         ]);
@@ -43,6 +44,9 @@ pub(super) fn render(snapshot: &Snapshot, out: &mut Vec<u8>) {
     }
     if let Some(sync) = &snapshot.sync {
         top.object("caches", |o| caches(sync, o));
+        if matches!(sync.external, ExternalFigures::Inject { .. }) {
+            top.object("injection", |o| injection(&sync.injection, o));
+        }
         top.list("links", sync.links.iter().enumerate(), |(k, figures), o| {
             link(figures, k == sync.active_link, o);
         });
@@ -115,6 +119,15 @@ fn external(figures: &ExternalFigures, o: &mut Object<'_>) {
             changes(created, updated, destroyed, o);
         }
     }
+}
+
+fn injection(figures: &InjectionFigures, o: &mut Object<'_>) {
+    o.numbers(&[
+        ("without_helper", figures.without_helper),
+        ("without_master", figures.without_master),
+        ("waited", figures.waited),
+        ("refused", figures.refused),
+    ]);
 }
 
 fn figures_of_cache(cache: &CacheFigures, o: &mut Object<'_>) {

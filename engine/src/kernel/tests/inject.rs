@@ -119,3 +119,116 @@ fn a_full_queue_says_so() {
     b.run();
     assert_eq!(b.side.inject_room(), 2);
 }
+
+#[test]
+fn what_comes_before_its_master_waits_for_it() {
+    let mut b = injecting();
+    b.side.inject(InjectKind::New, &with_master(tcp(2), 1)).unwrap();
+    b.side.inject(InjectKind::New, &with_master(tcp(1), 0)).unwrap();
+    b.side.inject(InjectKind::Update, &with_mark(with_master(tcp(1), 0), 7)).unwrap();
+    b.side.inject_expect(InjectKind::New, &ftp_expect(1000)).unwrap();
+    let mut absent = 2;
+    b.script = Box::new(move |asked| {
+        let refused = asked.kind == msg::EXP_NEW && absent > 0;
+        absent -= u32::from(refused);
+        refused.then_some(ENOENT)
+    });
+    b.run_for(Duration::from_secs(1));
+    assert!(b.table.is_empty() && b.side.counters().injected().failed == 0);
+    assert_eq!(b.side.counters().inject_expect.ok, 1, "it waited twice for its master");
+
+    b.side.inject(InjectKind::New, &tcp(0)).unwrap();
+    b.run();
+    let mut table: Vec<_> =
+        b.table.iter().map(|flow| (flow.orig.l4.a, flow.status.0, flow.mark)).collect();
+    table.sort_unstable();
+    assert_eq!(table, [(0, 0xe, 0), (1, 0xf, 7), (2, 0xf, 0)]);
+    let counters = b.side.counters();
+    assert_eq!((counters.orphaned, counters.without_master), (3, 0));
+    assert_eq!((counters.injected().ok, counters.injected().failed), (5, 0));
+    assert!(failures(&b).is_empty());
+}
+
+#[test]
+fn a_master_that_never_comes_costs_the_master_and_not_the_flow() {
+    let mut b = injecting();
+    b.side.inject(InjectKind::New, &with_master(tcp(1), 0)).unwrap();
+    b.side.inject_expect(InjectKind::New, &ftp_expect(1000)).unwrap();
+    b.script = Box::new(|asked| (asked.kind == msg::EXP_NEW).then_some(ENOENT));
+    let start = b.now;
+    b.run();
+    assert!(b.now - start < Duration::from_secs(13), "{:?}", b.now - start);
+    assert_eq!(b.table[0].status, Status(0xe));
+    let counters = b.side.counters();
+    assert_eq!((counters.without_master, counters.inject_new.ok), (1, 1));
+    assert_eq!(counters.inject_expect.failed, 1);
+    assert_eq!(failures(&b), [("could not add new exp entry", ENOENT)]);
+    assert_eq!(b.log.len(), 2 * 9 + 1, "each is asked nine times");
+}
+
+#[test]
+fn a_later_word_about_what_waits_is_the_last_one() {
+    let mut b = injecting();
+    let orphan = with_master(tcp(1), 0);
+    b.side.inject(InjectKind::New, &orphan).unwrap();
+    b.run_for(Duration::from_millis(10));
+    b.side.inject(InjectKind::Update, &with_mark(orphan, 3)).unwrap();
+    b.run_for(Duration::from_millis(10));
+    b.side.inject(InjectKind::Delete, &orphan).unwrap();
+    b.side.inject(InjectKind::New, &tcp(0)).unwrap();
+    b.run();
+    let ports: Vec<_> = b.table.iter().map(|flow| flow.orig.l4.a).collect();
+    assert_eq!(ports, [0], "what has ended does not come to life");
+
+    let mut b = injecting();
+    b.side.inject(InjectKind::New, &with_mark(orphan, 1)).unwrap();
+    b.run_for(Duration::from_millis(10));
+    b.side.inject(InjectKind::New, &with_mark(orphan, 2)).unwrap();
+    b.side.inject(InjectKind::New, &tcp(0)).unwrap();
+    b.run();
+    let marks: Vec<_> = b.table.iter().map(|flow| (flow.orig.l4.a, flow.mark)).collect();
+    assert_eq!(marks, [(0, 0), (1, 2)]);
+    assert_eq!((b.side.counters().injected().ok, b.side.counters().injected().failed), (3, 0));
+}
+
+#[test]
+fn what_went_in_without_its_master_is_updated_in_place() {
+    let mut b = injecting();
+    b.table.push(kernel_tcp(1));
+    b.side.inject(InjectKind::Update, &with_mark(with_master(tcp(1), 0), 3)).unwrap();
+    b.run();
+    assert_eq!(steps(&b), ["update", "update"]);
+    assert_eq!((b.table.len(), b.table[0].mark, b.table[0].status), (1, 3, Status(0xe)));
+    assert_eq!(b.side.counters().without_master, 0, "it was so before");
+
+    // One that has to be replaced is not missing until its master comes.
+    let mut b = injecting();
+    b.table.push(kernel_tcp(1));
+    let mut flow = with_master(tcp(1), 0);
+    flow.status = Status(0x9);
+    b.side.inject(InjectKind::Update, &flow).unwrap();
+    b.run_for(Duration::from_millis(10));
+    assert_eq!(steps(&b), ["update", "update", "delete", "create", "create"]);
+    assert_eq!((b.table.len(), b.table[0].status), (1, Status(0x8)));
+    assert_eq!(b.side.counters().without_master, 1);
+}
+
+#[test]
+fn no_more_wait_than_there_is_room_for() {
+    let max = orphans::ORPHANS_MAX as u16;
+    let mut b = injecting();
+    for port in 1..=max + 50 {
+        b.side.inject(InjectKind::New, &with_master(tcp(port), 0)).unwrap();
+    }
+    b.run_for(Duration::from_millis(10));
+    assert_eq!(b.side.counters().without_master, 50, "those go in at once");
+    // A change of what waits has no room either.
+    b.side.inject(InjectKind::Update, &with_mark(with_master(tcp(1), 0), 3)).unwrap();
+    b.run_for(Duration::from_millis(10));
+    assert_eq!(b.side.counters().inject_update.failed, 1);
+    b.side.inject(InjectKind::New, &tcp(0)).unwrap();
+    b.run();
+    assert_eq!(b.table.len(), usize::from(max) + 51);
+    let related = b.table.iter().filter(|flow| flow.status.has(Status::EXPECTED)).count();
+    assert_eq!(related, usize::from(max));
+}
