@@ -193,6 +193,7 @@ impl Shard {
             }
             (Ok(KernelContent::Flow(flow)), _) => self.on_event(now, &flow),
             (Ok(KernelContent::Expect(expect)), Content::Dump) => {
+                self.expect = Expect::default();
                 if expect.write_to(&mut self.expect).is_err() {
                     self.counters.unknown += 1;
                     return;
@@ -326,6 +327,8 @@ impl Shard {
     }
 
     fn on_expect(&mut self, now: Moment, event: &ExpectRef<'_>, effect: Effect) {
+        // What this one has not, like a translation, is not that of the one before.
+        self.expect = Expect::default();
         if event.write_to(&mut self.expect).is_err() {
             self.counters.unknown += 1;
             return;

@@ -113,8 +113,20 @@ impl Batch {
         if expect.present.has(ExpectPresent::HELPER) {
             self.text(6, expect.helper.as_bytes());
         }
+        if expect.present.has(ExpectPresent::ZONE) {
+            self.put(7, &expect.zone.to_be_bytes());
+        }
         self.put(8, &expect.flags.to_be_bytes());
         self.put(9, &expect.class.to_be_bytes());
+        if expect.present.has(ExpectPresent::NAT) {
+            self.nest(10);
+            self.put(1, &expect.nat_dir.to_be_bytes());
+            self.tuple(2, &expect.nat);
+            self.close();
+        }
+        if expect.present.has(ExpectPresent::FUNCTION) {
+            self.text(11, expect.function.as_bytes());
+        }
         self.end();
     }
 

@@ -105,6 +105,10 @@ pub(crate) fn for_create(flow: &mut Flow, window_tracking: bool) -> Result<(), i
 /// be as it is in the entry.
 pub(crate) fn for_update(flow: &mut Flow, window_tracking: bool) {
     flow.present = Present(flow.present.0 & CHANGEABLE.0);
+    if has_fixed_timeout(flow) {
+        // The kernel answers EPERM to any other, and to the same.
+        flow.present.remove(Present::TIMEOUT);
+    }
     flow.status = flow
         .status
         .without(Status::SRC_NAT)
@@ -166,7 +170,13 @@ pub(crate) fn update_suffices(entry: &Flow, wanted: &Flow) -> bool {
     let helper = helper_of(wanted).is_none_or(|helper| helper_of(entry) == Some(helper));
     let related = !wanted.present.has(Present::MASTER)
         || entry.present.has(Present::STATUS) && entry.status.has(Status::EXPECTED);
-    translated && helper && related && !leaves_more(entry, wanted)
+    let fixed = has_fixed_timeout(wanted) == has_fixed_timeout(entry);
+    translated && helper && related && fixed && !leaves_more(entry, wanted)
+}
+
+/// Whether the flow ends when its time has come, whatever traffic it has.
+const fn has_fixed_timeout(flow: &Flow) -> bool {
+    flow.present.has(Present::STATUS) && flow.status.has(Status::FIXED_TIMEOUT)
 }
 
 /// Whether an entry that is updated keeps labels, a helper or an adjustment of sequence numbers
@@ -313,6 +323,22 @@ mod tests {
         entry.present.insert(Present::HELPER);
         entry.helper = f.helper;
         assert!(update_suffices(&entry, &f));
+    }
+
+    #[test]
+    fn a_fixed_timeout_is_not_changed() {
+        let mut wanted = flow(or(&[Present::ORIG, Present::STATUS, Present::TIMEOUT]));
+        let mut entry = flow(or(&[Present::ORIG, Present::REPLY, Present::STATUS]));
+        entry.reply = entry.orig.inverted().unwrap();
+        wanted.status = Status::FIXED_TIMEOUT;
+        assert!(!update_suffices(&entry, &wanted), "its timeout would stay");
+        entry.status = Status::FIXED_TIMEOUT;
+        assert!(update_suffices(&entry, &wanted));
+        let mut update = wanted;
+        for_update(&mut update, false);
+        assert_eq!(update.present, or(&[Present::ORIG, Present::STATUS]));
+        wanted.status = Status::default();
+        assert!(!update_suffices(&entry, &wanted), "the kernel would refuse the other timeout");
     }
 
     #[test]

@@ -1,0 +1,11 @@
+//! What a commit, or an injection, leaves of a flow: every attribute of every kind against a table of
+//! what can be restored, and what becomes of flows that can not be restored whole.
+
+#[cfg(test)]
+mod attributes;
+#[cfg(test)]
+mod kinds;
+#[cfg(test)]
+mod restored;
+#[cfg(test)]
+mod table;
