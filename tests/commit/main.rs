@@ -4,8 +4,14 @@
 #[cfg(test)]
 mod attributes;
 #[cfg(test)]
+mod in_place;
+#[cfg(test)]
 mod kinds;
+#[cfg(test)]
+mod lacking;
 #[cfg(test)]
 mod restored;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod teller;

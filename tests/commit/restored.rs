@@ -211,18 +211,18 @@ fn restores(windows: bool, engine: &str) {
         assert_eq!(commits[name], 0, "{commits}");
     }
     // Once more: everything is there, and nothing becomes another.
-    let before = identifiers(&flows(&mut receiver));
+    let before = starts(&flows(&mut receiver));
     pair.b.client(&["-c"]);
     let commits = &figures(&pair.b)["commits"];
     assert_eq!(commits["failed"], 0, "{commits}");
-    let after = identifiers(&flows(&mut receiver));
+    let after = starts(&flows(&mut receiver));
     let replaced: Vec<_> = before.difference(&after).take(10).collect();
     assert!(replaced.is_empty(), "replaced instead of updated: {replaced:#?}");
 }
 
-/// The kernel's numbers of its entries: an entry that is updated keeps its own.
-fn identifiers(flows: &Objects) -> BTreeSet<(String, String)> {
-    flows.iter().map(|(key, flow)| (key.clone(), flow.attributes["identifier"].clone())).collect()
+/// When the entries were made: one that is updated keeps that, one that is made anew does not.
+fn starts(flows: &Objects) -> BTreeSet<(String, String)> {
+    flows.iter().map(|(key, flow)| (key.clone(), flow.attributes["start time"].clone())).collect()
 }
 
 #[test]
