@@ -29,9 +29,15 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Runs a command line with its output in a file.
 pub(super) fn spent(ns: &Netns, make: Make, line: &str, out: &Path) -> io::Result<Spent> {
+    // No run pays for giving up the output of the one before, or for writing it to a disk meanwhile.
+    match fs::remove_file(out) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut command = command(ns, make, line, out)?;
     let before = user_of_children()?;
     let begin = Instant::now();
-    let mut child = command(ns, make, line, out)?.spawn()?;
+    let mut child = command.spawn()?;
     let peak = watch(&child);
     let status = child.wait()?;
     let wall = begin.elapsed().as_secs_f64();

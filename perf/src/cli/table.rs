@@ -68,7 +68,8 @@ impl Rows {
             text += &row.text();
         }
         if self.0.iter().any(|row| row.name == "-L -m 77") {
-            text += "\nMark and status are compared by the kernel for the original as well.\n";
+            text += "\nMark and status are compared by the kernel for the original as well, so that both \
+                     take as long as the kernel's walk: nothing is left to be saved.\n";
         }
         text
     }
