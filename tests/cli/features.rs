@@ -116,6 +116,70 @@ fn a_file_of_conditions() {
     assert_eq!((seen.exit, seen.after.trim()), (0, "5"), "{seen:?}");
 }
 
+/// Long files are read ahead, in pieces.
+#[test]
+fn a_bad_line_of_a_long_file_is_named_and_nothing_is_done() {
+    need_root!();
+    let bench = Bench::new();
+    let line = |n: u32| {
+        format!("-A -p udp -s 10.0.0.{} -d 10.1.0.1 --sport {n} --dport 5 -t 60\n", n % 250)
+    };
+    let good: String = (1..9000).map(line).collect();
+    for (bad, said) in [
+        ("-A --bogus".to_owned(), "unknown option `--bogus'"),
+        (format!("-A {}", "w".repeat(1024)), "Parameter too long!"),
+    ] {
+        let seen = bench.run(&json!({
+            "files": { "$D/f": format!("{good}{bad}\n{good}") },
+            "argv": ["-R", "$D/f"],
+            "after": ["$CT -C"],
+        }));
+        let (place, text) = seen.stderr.split_once('\n').unwrap();
+        assert!(place.ends_with("line 9000 of $D/f:"), "{seen:?}");
+        assert!(text.contains(said), "{seen:?}");
+        assert_eq!((seen.exit, seen.after.trim()), (2, "0"));
+    }
+}
+
+/// Lines that tell whole tuples do not read the table: thousands of them, between others, would
+/// take minutes. They find flows of all zones, also of one that the file makes.
+#[test]
+fn lines_with_whole_tuples_find_flows_of_all_zones() {
+    need_root!();
+    let bench = Bench::new();
+    let tuple =
+        |n: u32| format!("-p udp -s 10.0.{}.{} -d 10.1.0.1 --sport 6 --dport 5", n / 250, n % 250);
+    let lines = |from, to, word: &str, options: &str| -> String {
+        (from..to).map(|n| format!("{word} {} {options}\n", tuple(n))).collect()
+    };
+    let made = lines(0, 8000, "-A", "-t 600 -u SEEN_REPLY") + &lines(0, 1, "-A", "-t 600 -w 3");
+    let interleaved: String = (0..4000)
+        .map(|n| format!("-D {0}\n-A {0} -t 300 -w 7\n-U {0} -m 9\n-D {0} -w 7\n", tuple(n)))
+        .collect();
+    let rest = lines(4000, 7999, "-D", "")
+        // Nothing of these is so.
+        + &lines(7999, 8000, "-D", "-u ASSURED")
+        + &lines(7999, 8000, "-D", "-w 3")
+        + &lines(7999, 8000, "-D", "-f ipv4 ! -m 0");
+    let seen = bench.run(&json!({
+        "files": { "$D/made": made, "$D/f": interleaved + &rest },
+        "setup": [format!("{} -R $D/made", bench.program_path())],
+        "argv": ["-R", "$D/f"],
+        "after": ["$CT -L -o save 2>/dev/null"],
+    }));
+    assert_eq!((seen.exit, seen.stderr.as_str()), (0, ""));
+    let count = |what: &[&str]| {
+        seen.stdout.lines().filter(|l| what.iter().all(|what| l.contains(what))).count()
+    };
+    // Of the first there is one in another zone as well, which is removed with it.
+    assert_eq!(count(&["mark=0 zone=3 "]), 1);
+    assert_eq!(count(&["mark=9 zone=7 use=2"]), 4000);
+    assert_eq!(count(&["mark=9 zone=7 use=1"]), 4000);
+    assert_eq!(seen.stdout.lines().count(), 4000 + 1 + 8000 + 3999);
+    assert_eq!(seen.after.lines().count(), 1, "{}", seen.after);
+    assert!(seen.after.contains("-s 10.0.31.249 "), "{}", seen.after);
+}
+
 #[test]
 fn saved_tables_load_as_they_were() {
     need_root!();

@@ -169,7 +169,7 @@ fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
     }
     // The kernel takes no reply of a protocol with ports that names none.
     let named = r.field(Field::ReplySport).or_else(|| r.field(Field::ReplyDport)).is_some();
-    if has_reply && r.extension.is_some() && !named {
+    if has_reply && r.extension.is_some() && !named && !r.is_bare_dccp() {
         return Err(INVALID);
     }
     let orig = orig.map(|t| Tuple { l4: l4(Field::Sport, Field::Dport), ..t });

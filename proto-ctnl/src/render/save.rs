@@ -34,9 +34,8 @@ pub fn flow_save(flow: &Flow, render: &Render<'_>, out: &mut Vec<u8>) {
     if p.has(Present::STATUS) {
         status(flow.status, out);
     }
-    if p.has(Present::SECMARK) {
-        number("-c", flow.secmark, out);
-    }
+    // Not the security mark: the kernel lets nobody set it, and no command that a file may have takes
+    // its option, so that one such line would keep the whole file from being loaded.
     if p.has(Present::ZONE) {
         number("-w", flow.zone, out);
     }

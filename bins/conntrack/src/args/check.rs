@@ -1,12 +1,13 @@
 //! Which options go with which command.
 
-use super::options::{MATRIX, Opt, OptSet, Rule, Table, column, rule};
+use super::options::{MATRIX, Opt, OptSet, Rule, Table, column, complies, rule};
 use super::protocol::{self, Extension, Field};
 use super::{Command, Output, Request};
 use crate::failure::Failure;
 
-/// Checks what was given against what the command takes.
-pub(crate) fn options(request: &Request) -> Result<(), Failure> {
+/// Checks what was given against what the command takes. Of a file that is `loading` also what was
+/// saved of any flow is taken.
+pub(crate) fn options(request: &Request, loading: bool) -> Result<(), Failure> {
     let mut given = request.given;
     if has_json(request) {
         given.remove(Opt::Output);
@@ -17,9 +18,11 @@ pub(crate) fn options(request: &Request) -> Result<(), Failure> {
         ]));
     }
     let column = request.command.and_then(|c| column(c, request.table));
-    for (opt, name, rules) in MATRIX {
-        let rule = column.map_or(Rule::Illegal, |c| rule(rules[c]));
-        one(name, rule, given.has(opt))?;
+    if !column.is_some_and(|c| complies(c, given)) {
+        for (opt, name, rules) in &MATRIX {
+            let rule = column.map_or(Rule::Illegal, |c| rule(rules[c]));
+            one(name, rule, given.has(*opt))?;
+        }
     }
     let Some(column) = column else { return Ok(()) };
     let is_half = |opt: Opt| MATRIX[opt as usize].2[column] == b'P';
@@ -34,6 +37,7 @@ pub(crate) fn options(request: &Request) -> Result<(), Failure> {
     }
     match (request.command, request.extension) {
         (Some(Command::Help), _) | (_, None) => {}
+        (Some(Command::Add), _) if loading && request.is_bare_dccp() => {}
         (_, Some(extension)) => fields(request, extension)?,
     }
     own(request)

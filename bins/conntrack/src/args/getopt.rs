@@ -98,8 +98,12 @@ impl<'a> Scanner<'a> {
         Some(word)
     }
 
-    /// The next option, its name sought in `longs` and `shorts`.
-    pub(crate) fn next(&mut self, longs: &Longs<'_>, shorts: &[Short]) -> Item<'a> {
+    /// The next option, its name sought in `longs` or its letter with `short`.
+    pub(crate) fn next(
+        &mut self,
+        longs: &Longs<'_>,
+        short: fn(u8) -> Option<&'static Short>,
+    ) -> Item<'a> {
         self.negated = false;
         if self.letter == 0 {
             if !self.at_option() {
@@ -111,7 +115,7 @@ impl<'a> Scanner<'a> {
             }
             self.letter = 1;
         }
-        self.short(shorts)
+        self.letter(short)
     }
 
     /// Moves to the next option word. `false` if there is none.
@@ -165,7 +169,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn short(&mut self, shorts: &[Short]) -> Item<'a> {
+    fn letter(&mut self, short: fn(u8) -> Option<&'static Short>) -> Item<'a> {
         let word = self.words[self.index];
         let letter = word[self.letter];
         self.letter += 1;
@@ -173,9 +177,7 @@ impl<'a> Scanner<'a> {
         if rest.is_empty() {
             self.next_word();
         }
-        let Some(option) = shorts.iter().find(|s| s.letter == letter) else {
-            return Item::Unknown;
-        };
+        let Some(option) = short(letter) else { return Item::Unknown };
         let value = match option.takes {
             Takes::Nothing => return Item::Option(option.key, None),
             _ if !rest.is_empty() => {
@@ -208,11 +210,14 @@ impl<'t> Longs<'t> {
     /// The option of that name, or the one it is an unambiguous prefix of. Options that do the
     /// same do not make a prefix ambiguous.
     fn find(&self, name: &[u8]) -> Option<&'t Long> {
-        let known = || self.common.iter().chain(self.protocol);
-        let exact = known().chain(self.own).find(|o| o.name.as_bytes() == name);
-        if exact.is_some() {
-            return exact;
+        // No two options have the same name. Lines that make flows have most of the protocol.
+        for longs in [self.protocol, self.common, self.own] {
+            let exact = longs.iter().find(|o| o.name.as_bytes() == name);
+            if exact.is_some() {
+                return exact;
+            }
         }
+        let known = || self.common.iter().chain(self.protocol);
         let is_prefix = |o: &&Long| o.name.as_bytes().starts_with(name);
         if known().any(|o| is_prefix(&o)) {
             only(known().filter(is_prefix))
@@ -229,7 +234,7 @@ fn only<'t>(mut candidates: impl Iterator<Item = &'t Long>) -> Option<&'t Long> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{LONGS, OWN_LONGS, Opt, SHORTS};
+    use super::super::options::{LONGS, OWN_LONGS, Opt, short};
     use super::*;
 
     fn scanner(line: &str) -> Scanner<'_> {
@@ -238,7 +243,7 @@ mod tests {
     }
 
     fn next<'a>(s: &mut Scanner<'a>) -> Item<'a> {
-        s.next(&Longs { common: LONGS, protocol: &[], own: OWN_LONGS }, SHORTS)
+        s.next(&Longs { common: LONGS, protocol: &[], own: OWN_LONGS }, short)
     }
 
     fn value(opt: Opt, text: &str) -> Item<'_> {

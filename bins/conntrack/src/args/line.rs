@@ -1,6 +1,7 @@
 //! Lines of a file of command lines, and their words.
 
 use std::io::{self, BufRead};
+use std::ops::Range;
 
 use crate::failure::Failure;
 
@@ -12,9 +13,10 @@ const WORD_MAX: usize = 1024;
 const WORDS_MAX: usize = 254;
 
 /// A line that says something.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Line<'a> {
-    pub(crate) text: &'a [u8],
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Where it stands, from its first word on.
+    pub(crate) place: Range<usize>,
     /// Counts from 1.
     pub(crate) number: u64,
 }
@@ -22,33 +24,33 @@ pub(crate) struct Line<'a> {
 /// Reads lines, without blanks in front, empty lines and comments.
 pub(crate) struct Lines<R> {
     input: R,
-    buffer: Vec<u8>,
     number: u64,
     /// The line before was cut, so what follows has its number.
     cut: bool,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(crate) fn new(input: R) -> Self {
-        Self { input, buffer: Vec::with_capacity(512), number: 0, cut: false }
+    pub(crate) const fn new(input: R) -> Self {
+        Self { input, number: 0, cut: false }
     }
 
-    /// The next line.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    /// Appends the next line to `text`.
+    pub(crate) fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
+        let start = text.len();
         loop {
-            self.buffer.clear();
             let mut piece = io::Read::take(&mut self.input, LINE_MAX as u64);
-            if piece.read_until(b'\n', &mut self.buffer)? == 0 {
+            if piece.read_until(b'\n', text)? == 0 {
                 return Ok(None);
             }
             self.number += u64::from(!self.cut);
-            self.cut = self.buffer.last() != Some(&b'\n');
-            let begin = self.buffer.iter().position(|b| !matches!(b, b' ' | b'\t'));
-            if let Some(begin) = begin
-                && !matches!(self.buffer[begin], b'\n' | b'#')
+            self.cut = text.last() != Some(&b'\n');
+            let blanks = text[start..].iter().position(|b| !matches!(b, b' ' | b'\t'));
+            if let Some(begin) = blanks.map(|blanks| start + blanks)
+                && !matches!(text[begin], b'\n' | b'#')
             {
-                return Ok(Some(Line { text: &self.buffer[begin..], number: self.number }));
+                return Ok(Some(Line { place: begin..text.len(), number: self.number }));
             }
+            text.truncate(start);
         }
     }
 
@@ -63,18 +65,47 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Splits a line into words and appends where they stand in `text`, which receives their octets.
+/// Splits the line at a place of `text` into words, and appends to `words` where those stand.
 ///
 /// Double quotes hold words together and end a word where they close; between them a backslash
-/// takes what follows as it is.
+/// takes what follows as it is. Words of a line with quotes are appended to `text`.
 pub(crate) fn split(
-    line: &[u8],
     text: &mut Vec<u8>,
-    words: &mut Vec<core::ops::Range<usize>>,
+    line: Range<usize>,
+    words: &mut Vec<Range<usize>>,
 ) -> Result<(), Failure> {
+    if text[line.clone()].contains(&b'"') {
+        return quoted(text, line, words);
+    }
+    let most = words.len() + WORDS_MAX;
+    let mut begin = line.start;
+    for word in text[line.clone()].split(|b| matches!(b, b' ' | b'\t' | b'\n')) {
+        let end = begin + word.len();
+        if word.len() >= WORD_MAX {
+            return Err(too_long());
+        }
+        if !word.is_empty() {
+            words.push(begin..end);
+        }
+        // The last word of a line that has no newline is not counted.
+        if words.len() >= most && end < line.end {
+            return Err(too_many());
+        }
+        begin = end + 1;
+    }
+    Ok(())
+}
+
+fn quoted(
+    text: &mut Vec<u8>,
+    line: Range<usize>,
+    words: &mut Vec<Range<usize>>,
+) -> Result<(), Failure> {
+    let most = words.len() + WORDS_MAX;
     let mut begin = text.len();
     let (mut quoted, mut escaped) = (false, false);
-    for &b in line {
+    for at in line {
+        let b = text[at];
         let mut ends = false;
         match b {
             _ if escaped => {
@@ -100,10 +131,10 @@ pub(crate) fn split(
             begin = text.len();
         }
         if text.len() - begin >= WORD_MAX {
-            return Err(Failure::usage(&[b"Parameter too long!"]));
+            return Err(too_long());
         }
-        if words.len() >= WORDS_MAX {
-            return Err(Failure::usage(&[b"too many arguments"]));
+        if words.len() >= most {
+            return Err(too_many());
         }
     }
     // An open quote holds all that is left.
@@ -113,14 +144,33 @@ pub(crate) fn split(
     Ok(())
 }
 
+fn too_long() -> Failure {
+    Failure::usage(&[b"Parameter too long!"])
+}
+
+fn too_many() -> Failure {
+    Failure::usage(&[b"too many arguments"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn try_words(line: &str) -> Result<Vec<String>, Failure> {
+        // What stands in front is no part of the line.
+        let (mut text, mut words) = (b"x ".to_vec(), Vec::new());
+        words.push(0..1);
+        text.extend_from_slice(line.as_bytes());
+        let place = 2..text.len();
+        split(&mut text, place, &mut words)?;
+        Ok(words[1..]
+            .iter()
+            .map(|w| String::from_utf8(text[w.clone()].to_vec()).unwrap())
+            .collect())
+    }
+
     fn words(line: &str) -> Vec<String> {
-        let (mut text, mut words) = (Vec::new(), Vec::new());
-        split(line.as_bytes(), &mut text, &mut words).unwrap();
-        words.into_iter().map(|w| String::from_utf8(text[w].to_vec()).unwrap()).collect()
+        try_words(line).unwrap()
     }
 
     #[test]
@@ -130,16 +180,31 @@ mod tests {
         assert_eq!(words("a \"\" b"), ["a", "", "b"]);
         assert_eq!(words("\"a \\\" b\" c"), ["a \" b", "c"]);
         assert_eq!(words("a \"b c"), ["a", "b c"]);
+        assert_eq!(words("-A  -p\tudp x \n"), ["-A", "-p", "udp", "x"]);
+    }
+
+    /// With and without quotes, which are split by code of their own.
+    #[test]
+    fn bounds_of_words() {
+        for quote in ["", "\"\""] {
+            let few = format!("{quote} {}", "w ".repeat(WORDS_MAX - 2));
+            assert!(try_words(&few).is_ok(), "{quote}");
+            let many = format!("{quote} {}", "w ".repeat(WORDS_MAX));
+            assert_eq!(try_words(&many), Err(too_many()), "{quote}");
+            let short = format!("{quote} {}", "w".repeat(WORD_MAX - 1));
+            assert_eq!(words(&short).last().unwrap().len(), WORD_MAX - 1, "{quote}");
+            let long = format!("{quote} {}", "w".repeat(WORD_MAX));
+            assert_eq!(try_words(&long), Err(too_long()), "{quote}");
+        }
     }
 
     #[test]
     fn lines_have_numbers() {
-        let text = b"# c\n\n  -A\nx";
-        let mut lines = Lines::new(&text[..]);
-        let line = lines.next().unwrap().unwrap();
-        assert_eq!((line.text, line.number), (&b"-A\n"[..], 3));
-        let line = lines.next().unwrap().unwrap();
-        assert_eq!((line.text, line.number), (&b"x"[..], 4));
-        assert!(lines.next().unwrap().is_none());
+        let input = b"# c\n\n  -A\nx";
+        let (mut lines, mut text) = (Lines::new(&input[..]), Vec::new());
+        assert_eq!(lines.next(&mut text).unwrap(), Some(Line { place: 2..5, number: 3 }));
+        assert_eq!(lines.next(&mut text).unwrap(), Some(Line { place: 5..6, number: 4 }));
+        assert_eq!(text, b"  -A\nx");
+        assert_eq!(lines.next(&mut text).unwrap(), None);
     }
 }

@@ -21,12 +21,13 @@ pub(crate) fn c_int(text: &[u8]) -> CInt {
     };
     let start = blanks + sign;
     let digits = text.get(start..).unwrap_or_default();
-    let (base, skip) = match digits {
-        [b'0', b'x' | b'X', d, ..] if d.is_ascii_hexdigit() => (16, 2),
-        [b'0', ..] => (8, 0),
-        _ => (10, 0),
+    let (skip, (value, count, overflow)) = match digits {
+        [b'0', b'x' | b'X', rest @ ..] if rest.first().is_some_and(u8::is_ascii_hexdigit) => {
+            (2, unsigned::<16>(rest))
+        }
+        [b'0', ..] => (0, unsigned::<8>(digits)),
+        _ => (0, unsigned::<10>(digits)),
     };
-    let (value, count, overflow) = unsigned(&digits[skip..], base);
     let used = if count == 0 { 0 } else { start + skip + count };
     CInt { value: if negative { value.wrapping_neg() } else { value }, used, overflow }
 }
@@ -42,16 +43,17 @@ pub(crate) fn whole_decimal(text: &[u8], max: u64) -> Option<u64> {
     let blanks = text.iter().take_while(|b| is_space(**b)).count();
     let sign = usize::from(text.get(blanks) == Some(&b'+'));
     let digits = text.get(blanks + sign..)?;
-    let (value, count, overflow) = unsigned(digits, 10);
+    let (value, count, overflow) = unsigned::<10>(digits);
     (count == digits.len() && !overflow && value <= max).then_some(value)
 }
 
-fn unsigned(digits: &[u8], base: u32) -> (u64, usize, bool) {
+/// Value and length of the digits in front, and whether the value is more than 64 bits.
+fn unsigned<const BASE: u32>(digits: &[u8]) -> (u64, usize, bool) {
     let mut value = 0u64;
     let mut overflow = false;
     let mut count = 0;
-    for digit in digits.iter().map_while(|b| char::from(*b).to_digit(base)) {
-        match value.checked_mul(u64::from(base)).and_then(|v| v.checked_add(u64::from(digit))) {
+    for digit in digits.iter().map_while(|b| char::from(*b).to_digit(BASE)) {
+        match value.checked_mul(u64::from(BASE)).and_then(|v| v.checked_add(u64::from(digit))) {
             Some(v) => value = v,
             None => overflow = true,
         }

@@ -124,6 +124,10 @@ impl OptSet {
     pub(crate) const fn any(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
+
+    pub(crate) const fn all(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// How a command takes an option.
@@ -194,6 +198,32 @@ pub(crate) const MATRIX: [(Opt, &str, [u8; 14]); 45] = [
     (Opt::Master, "master", *b".oo..........."),
 ];
 
+/// The columns of [`MATRIX`] as sets: what a command must have, and what it must not have.
+const RULES: [(OptSet, OptSet); 14] = {
+    let mut sets = [(OptSet(0), OptSet(0)); 14];
+    let mut row = 0;
+    while row < MATRIX.len() {
+        let (opt, _, rules) = MATRIX[row];
+        let mut column = 0;
+        while column < rules.len() {
+            match rule(rules[column]) {
+                Rule::Required => sets[column].0.insert(opt),
+                Rule::Illegal => sets[column].1.insert(opt),
+                Rule::Optional => {}
+            }
+            column += 1;
+        }
+        row += 1;
+    }
+    sets
+};
+
+/// Whether the command of a column has what it must and nothing that it must not have.
+pub(crate) const fn complies(column: usize, given: OptSet) -> bool {
+    let (required, illegal) = RULES[column];
+    given.all(required) && !given.any(illegal)
+}
+
 /// The column of a command in [`MATRIX`]. `None` if the command takes no option at all.
 pub(crate) const fn column(command: Command, table: Table) -> Option<usize> {
     let expect = matches!(table, Table::Expect);
@@ -230,7 +260,7 @@ pub(crate) fn command_of(word: &[u8]) -> Option<Command> {
         _ => None,
     };
     match bare {
-        [letter] => SHORTS.iter().find(|s| s.letter == *letter).and_then(|s| of(s.key)),
+        [letter] => short(*letter).and_then(|s| of(s.key)),
         _ => LONGS.iter().find(|l| l.name.as_bytes() == bare).and_then(|l| of(l.key)),
     }
 }
@@ -323,7 +353,7 @@ const fn verb(letter: u8, takes: Takes, command: Command) -> Short {
 }
 
 /// The letters. The bracket characters are as good as letters.
-pub(crate) const SHORTS: &[Short] = &[
+const SHORTS: &[Short] = &[
     verb(b'L', Takes::Nothing, Command::List),
     verb(b'G', Takes::Nothing, Command::Get),
     verb(b'I', Takes::Nothing, Command::Create),
@@ -367,6 +397,22 @@ pub(crate) const SHORTS: &[Short] = &[
     letter(b'b', Takes::Value, Opt::BufferSize),
     letter(b'z', Takes::Nothing, Opt::Zero),
 ];
+
+/// Where each letter stands in [`SHORTS`].
+const PLACES: [u8; 128] = {
+    let mut places = [u8::MAX; 128];
+    let mut at = 0;
+    while at < SHORTS.len() {
+        places[SHORTS[at].letter as usize] = at as u8;
+        at += 1;
+    }
+    places
+};
+
+/// The option of a letter.
+pub(crate) fn short(letter: u8) -> Option<&'static Short> {
+    SHORTS.get(usize::from(*PLACES.get(usize::from(letter))?))
+}
 
 /// The letter of an option, for messages. Those of our own have none.
 pub(crate) fn letter_of(o: Opt) -> Option<u8> {

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::rc::Rc;
 
 use proto_ctnl::render::LabelNames;
-use proto_ctnl::{Labels, Name, SeqAdj, Synproxy, Tuple};
+use proto_ctnl::{Labels, Name, SeqAdj, Synproxy, Tuple, proto};
 
 use super::counts::{CountKey, SortKey};
 use super::fields::{self, Ranges};
@@ -100,6 +100,12 @@ impl Request {
     /// All that the protocol's option admits, if it names more than one value.
     pub(crate) fn ranges(&self, field: Field) -> Option<&Ranges> {
         self.ranges.iter().find(|(f, _)| *f == field).map(|(_, ranges)| ranges)
+    }
+
+    /// Whether it names a flow of DCCP alone, without ports and state: that is what kernels without
+    /// support for the protocol tell of one.
+    pub(crate) fn is_bare_dccp(&self) -> bool {
+        self.protocol == Some(proto::DCCP) && self.fields.iter().all(Option::is_none)
     }
 
     /// Whether the protocol's option has `!` in front.

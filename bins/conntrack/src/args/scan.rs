@@ -5,7 +5,7 @@ use std::fs;
 use super::address::{Family, address, nat};
 use super::getopt::{Item, Longs, Scanner};
 use super::numbers::{c_int, whole_c_int};
-use super::options::{Command, Key, LONGS, OWN_LONGS, Opt, OptSet, SHORTS, Table, command_of};
+use super::options::{Command, Key, LONGS, OWN_LONGS, Opt, OptSet, Table, command_of, short};
 use super::own::{self, seconds, unexpected};
 use super::protocol::{Extension, Field};
 use super::words::{Output, add_events, add_output};
@@ -37,11 +37,20 @@ const NEGATABLE: OptSet = OptSet::of(&[
 /// What the lines of a loaded file have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
+    /// They may be what was saved of flows.
+    loading: bool,
     /// Output types add up over all lines.
     output: Output,
     /// A file of label names holds for the lines that follow.
     label_path: Option<Vec<u8>>,
     labels: labels::Cache,
+}
+
+impl Shared {
+    /// For the lines of a file.
+    pub(crate) fn of_file() -> Self {
+        Self { loading: true, ..Self::default() }
+    }
 }
 
 /// Reads a whole command line; `words[0]` is the program.
@@ -60,7 +69,7 @@ pub(crate) fn parse_with(
     loop {
         let protocol = request.extension.map_or(&[][..], |e| e.longs);
         let longs = Longs { common: LONGS, protocol, own: OWN_LONGS };
-        match scan.next(&longs, SHORTS) {
+        match scan.next(&longs, short) {
             Item::End => break,
             Item::Unknown => {
                 return Err(Failure::usage(&[b"unknown option `", scan.shown(), b"'"]));
@@ -88,7 +97,7 @@ pub(crate) fn parse_with(
         request.label_path.clone_from(&shared.label_path);
     }
     labels::resolve(&mut request, &mut shared.labels)?;
-    check::options(&request)?;
+    check::options(&request, shared.loading)?;
     Ok(request)
 }
 

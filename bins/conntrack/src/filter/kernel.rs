@@ -53,8 +53,7 @@ impl Filter {
         let mut fields = TupleFields::default();
         let ends =
             if is_reply { [End::ReplySrc, End::ReplyDst] } else { [End::OrigSrc, End::OrigDst] };
-        let sure = || self.tests.iter().filter(|t| !t.not).map(|t| &t.condition);
-        for condition in sure() {
+        for condition in self.sure() {
             match condition {
                 // The protocol is the same in both directions, but the ports need it.
                 Condition::Protocol(protocol) if !is_reply || self.has_reply_port() => {
@@ -77,13 +76,54 @@ impl Filter {
         (fields != TupleFields::default()).then_some(TupleFilter { tuple, zone: 0, fields })
     }
 
+    /// The original tuple, if all flows that the filter admits have the same.
+    pub(crate) fn whole_tuple(&self) -> Option<Tuple> {
+        let mut tuple = Tuple { proto: self.protocol_number()?, ..Tuple::default() };
+        let address = |sought: End| {
+            self.sure().find_map(|condition| match condition {
+                Condition::Address(end, address, None) if *end == sought => Some(*address),
+                _ => None,
+            })
+        };
+        (tuple.src, tuple.dst) = (address(End::OrigSrc)?, address(End::OrigDst)?);
+        if tuple.is_icmp() {
+            let [id, kind, code] =
+                [Field::IcmpId, Field::IcmpType, Field::IcmpCode].map(|field| self.exact(field));
+            tuple.l4 = L4::icmp(id?, kind? as u8, code? as u8);
+        } else if tuple.has_ports() || tuple.proto == proto::GRE {
+            tuple.l4 = L4::ports(self.exact(Field::Sport)?, self.exact(Field::Dport)?);
+        }
+        Some(tuple)
+    }
+
+    /// The zone that all flows must be in with both directions.
+    pub(crate) fn zone(&self) -> Option<u16> {
+        self.sure().find_map(|condition| match condition {
+            // Without a zone are also flows of which one direction has one.
+            Condition::Zone(zone) if *zone != 0 => Some(*zone),
+            _ => None,
+        })
+    }
+
+    fn protocol_number(&self) -> Option<u8> {
+        self.sure().find_map(|condition| match condition {
+            Condition::Protocol(protocol) => Some(*protocol),
+            _ => None,
+        })
+    }
+
+    /// What must hold, without what must not.
+    fn sure(&self) -> impl Iterator<Item = &Condition> {
+        self.tests.iter().filter(|t| !t.not).map(|t| &t.condition)
+    }
+
     fn has_reply_port(&self) -> bool {
         self.exact(Field::ReplySport).is_some() || self.exact(Field::ReplyDport).is_some()
     }
 
     /// The one value that a field must have.
     fn exact(&self, field: Field) -> Option<u16> {
-        self.tests.iter().filter(|t| !t.not).find_map(|t| match &t.condition {
+        self.sure().find_map(|condition| match condition {
             Condition::Field(f, ranges) if *f == field => match ranges[..] {
                 [(low, high)] if low == high => Some(low as u16),
                 _ => None,

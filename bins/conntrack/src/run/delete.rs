@@ -3,26 +3,29 @@
 use proto_ctnl::{Flow, Present};
 
 use super::bulk::Bulk;
-use super::dump::dump;
+use super::dump::flows;
 use super::finish;
-use crate::args::{Command, Request, Table};
+use super::lookup::Lookup;
+use crate::args::{Command, Request};
 use crate::failure::Failure;
-use crate::kernel::Kernel;
 use crate::output::Out;
 
 pub(super) fn delete(request: &Request) -> Result<(), Failure> {
     let mut out = Out::new()?;
-    let result = run(request, &mut out);
+    let result = run(request, None, &mut out);
     out.flush()?;
     finish(result?, "flow entries have been deleted.")
 }
 
 /// Removes, shows what was removed, and answers how many there were.
-pub(super) fn run(request: &Request, out: &mut Out) -> Result<u64, Failure> {
+pub(super) fn run(
+    request: &Request,
+    lookup: Option<&mut Lookup>,
+    out: &mut Out,
+) -> Result<u64, Failure> {
     let filter = super::filter(request)?;
-    let mut reader = Kernel::open(Command::Delete, Table::Conntrack)?;
     let mut deletion = Bulk::new(request, Command::Delete, "deleted")?;
-    let result = dump(&mut reader, request, &filter, |flow| {
+    let result = flows(Command::Delete, lookup, request, &filter, |flow| {
         // The identifier spares a flow that took the place of this one in between.
         let id = flow.present.has(Present::ID).then_some(flow.id);
         let zone = zone_of(flow);

@@ -4,10 +4,27 @@ use std::ops::ControlFlow;
 
 use proto_ctnl::{Content, DumpFilter, Flow};
 
+use super::lookup::Lookup;
 use crate::args::{Command, Opt, Request, Table};
 use crate::failure::Failure;
 use crate::filter::Filter;
 use crate::kernel::{Answers, Errno, INVALID, Kernel, STOPPED, is_unsupported};
+
+/// Hands each flow that the filter admits to `take`. A failure of `take` ends it. Where a lookup is
+/// at hand, the table is read only for what that can not find.
+pub(super) fn flows(
+    command: Command,
+    lookup: Option<&mut Lookup>,
+    request: &Request,
+    filter: &Filter,
+    take: impl FnMut(&Flow) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let found = lookup.map(|lookup| lookup.find(filter)).transpose()?.flatten();
+    match found {
+        Some(found) => found.iter().try_for_each(take),
+        None => dump(&mut Kernel::open(command, Table::Conntrack)?, request, filter, take),
+    }
+}
 
 /// Hands each flow that the filter admits to `take`. A failure of `take` ends it.
 pub(super) fn dump(

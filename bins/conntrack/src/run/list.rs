@@ -1,13 +1,12 @@
 //! `-L`: the table, filtered; sorted, cut or counted if that was asked for.
 
-use std::io::{self, BufRead as _, BufReader, Seek as _, Write as _};
 use std::ops::ControlFlow;
 
 use proto_ctnl::{Flow, Present};
-use tempfile::SpooledTempFile;
 
 use super::count_by::Counts;
 use super::dump::dump_until;
+use super::related::Related;
 use super::sorted::Sorted;
 use super::{Document, closing_line};
 use crate::args::{Command, Opt, Request};
@@ -16,9 +15,6 @@ use crate::filter::Filter;
 use crate::kernel::Kernel;
 use crate::output::{Out, Progress};
 use crate::show::{Form, Show};
-
-/// Octets of lines about related flows that are kept in memory; a file takes more.
-const RELATED_MEMORY: usize = 1 << 20;
 
 pub(super) fn list(request: &Request) -> Result<(), Failure> {
     let mut out = Out::new()?;
@@ -31,7 +27,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
         document: Document::new("conntrack"),
         progress: Progress::new("shown"),
         shown: 0,
-        related: tempfile::spooled_tempfile(RELATED_MEMORY),
+        related: Related::new(),
         line: Vec::new(),
         out: &mut out,
     };
@@ -40,7 +36,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
     } else {
         all(request, &filter, &mut listing)
     };
-    let result = listing.related().and(result);
+    let result = listing.related.show(listing.out).and(result);
     listing.progress.done();
     if result.is_err() {
         // What was shown before stays.
@@ -72,8 +68,7 @@ pub(super) struct Listing<'a> {
     document: Document,
     progress: Progress,
     shown: u64,
-    /// Lines that make flows which others expect: those must exist by then.
-    related: SpooledTempFile,
+    related: Related,
     line: Vec<u8>,
     out: &'a mut Out,
 }
@@ -95,20 +90,7 @@ impl Listing<'_> {
         self.line.clear();
         self.show.flow(flow, &mut self.line);
         self.line.push(b'\n');
-        self.related.write_all(&self.line).map_err(|e| kept(&e))
-    }
-
-    /// Shows the flows that were kept.
-    fn related(&mut self) -> Result<(), Failure> {
-        self.related.rewind().map_err(|e| kept(&e))?;
-        let mut lines = BufReader::new(&mut self.related);
-        loop {
-            self.line.clear();
-            if lines.read_until(b'\n', &mut self.line).map_err(|e| kept(&e))? == 0 {
-                return Ok(());
-            }
-            self.out.append(&self.line)?;
-        }
+        self.related.keep(flow, &self.line)
     }
 
     /// Shows what was rendered before.
@@ -132,9 +114,4 @@ impl Listing<'_> {
         }
         self.out.line_done()
     }
-}
-
-fn kept(error: &io::Error) -> Failure {
-    let reason = crate::failure::errno_text(error.raw_os_error().unwrap_or(0));
-    Failure::other(&[b"can't keep what is to be shown last: ", reason.as_bytes()])
 }

@@ -5,15 +5,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek as _, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
 use proto_ctnl::Encoder;
-use tempfile::SpooledTempFile;
 
+use super::batches::{self, Words};
 use super::create::encode;
+use super::lookup::Lookup;
 use super::{delete, feasible, flush, update};
-use crate::args::{Command, Line, Lines, Opt, OptSet, Request, Shared, Table, parse_with, split};
+use crate::args::{Command, Lines, Opt, OptSet, Request, Shared, Table, parse_with, split};
 use crate::failure::{Failure, say};
 use crate::filter::Filter;
 use crate::kernel::{Errno, Kernel};
@@ -52,14 +53,19 @@ const SETTINGS: OptSet = OptSet::of(&[
 /// Does what the lines of a file say.
 pub(crate) fn load(path: &[u8], posix: bool) -> Result<(), Failure> {
     let file = open(if path == b"-" { b"/dev/stdin" } else { path })?;
-    let mut spool = tempfile::spooled_tempfile(MEMORY_MAX);
     let mut lines = Lines::new(BufReader::with_capacity(64 << 10, file));
-    if let Err((number, failure)) = compile(&mut lines, &mut spool, posix) {
+    let mut compiler = Compiler {
+        reader: Reader::new(posix),
+        spool: BufWriter::with_capacity(64 << 10, tempfile::spooled_tempfile(MEMORY_MAX)),
+        buffer: [0; REQUEST_MAX],
+    };
+    if let Err((number, failure)) = batches::read(&mut lines, |line| compiler.line(line)) {
         if lines.count() > SHORT_FILE {
             say(&[b"line ", number.to_string().as_bytes(), b" of ", path, b":"]);
         }
         return Err(failure);
     }
+    let mut spool = compiler.spool.into_inner().map_err(|e| system(e.error()))?;
     spool.rewind().map_err(|e| system(&e))?;
     let mut out = Out::new()?;
     let result = run(BufReader::with_capacity(64 << 10, spool), posix, &mut out);
@@ -77,7 +83,7 @@ fn system(error: &io::Error) -> Failure {
     Failure::other(&[b"can't keep what is to be loaded: ", reason.as_bytes()])
 }
 
-/// What stands in front of what is kept of a line: kind, command, length, number of the line.
+/// What stands in front of what is kept of a line: kind, command, zone, length, number of the line.
 const HEAD: usize = 16;
 const KIND_REQUEST: u8 = 0;
 /// The line itself, for commands that need more than one request.
@@ -85,83 +91,75 @@ const KIND_LINE: u8 = 1;
 /// The error number of a request that cannot be made.
 const KIND_REFUSED: u8 = 2;
 
-fn keep(
-    spool: &mut impl Write,
-    kind: u8,
-    command: Command,
-    number: u64,
-    bytes: &[u8],
-) -> io::Result<()> {
+fn keep(spool: &mut impl Write, kept: &Kept, bytes: &[u8]) -> io::Result<()> {
+    let Kept { kind, command, zone, number } = *kept;
     let mut head = [0; HEAD];
     head[0] = kind;
     head[1] = u8::from(command == Command::Add);
+    head[2..4].copy_from_slice(&zone.to_ne_bytes());
     head[4..8].copy_from_slice(&(bytes.len() as u32).to_ne_bytes());
     head[8..16].copy_from_slice(&number.to_ne_bytes());
     spool.write_all(&head)?;
     spool.write_all(bytes)
 }
 
-fn compile(
-    lines: &mut Lines<impl BufRead>,
-    spool: &mut SpooledTempFile,
-    posix: bool,
-) -> Result<(), (u64, Failure)> {
-    let mut spool = BufWriter::with_capacity(64 << 10, spool);
-    let mut shared = Shared::default();
-    let mut text = Vec::new();
-    let mut at = 0;
-    // What cannot be read, a directory for one, counts as empty.
-    while let Ok(Some(line)) = lines.next() {
-        at = line.number;
-        one(line, &mut text, &mut shared, &mut spool, posix).map_err(|failure| (at, failure))?;
-    }
-    spool.flush().map_err(|e| (at, system(&e)))
+/// Makes of lines what is kept of them.
+struct Compiler<W> {
+    reader: Reader,
+    spool: W,
+    buffer: [u8; REQUEST_MAX],
 }
 
-fn one(
-    line: Line<'_>,
-    text: &mut Vec<u8>,
-    shared: &mut Shared,
-    spool: &mut impl Write,
-    posix: bool,
-) -> Result<(), Failure> {
-    let request = read(line.text, text, &[], shared, posix)?;
-    let command = permitted(&request)?;
-    let kept = match command {
-        Command::Create | Command::Add => {
-            let mut buffer = [0; REQUEST_MAX];
-            let mut encoder = Encoder::new(&mut buffer);
-            let made = object::flow(&request).and_then(|flow| {
-                encode(command, &flow, &mut encoder, 0, 0).map_err(|_| crate::kernel::NO_ROOM)
-            });
-            match made {
-                Ok(()) => keep(spool, KIND_REQUEST, command, line.number, encoder.bytes()),
-                Err(Errno(errno)) => {
-                    keep(spool, KIND_REFUSED, command, line.number, &errno.to_ne_bytes())
-                }
-            }
+impl<W: Write> Compiler<W> {
+    fn line(&mut self, line: &Words<'_>) -> Result<(), Failure> {
+        let request = self.reader.read(&[], line.iter())?;
+        let command = permitted(&request)?;
+        let mut kept = Kept { kind: KIND_LINE, command, zone: 0, number: line.number };
+        if !matches!(command, Command::Create | Command::Add) {
+            return keep(&mut self.spool, &kept, line.line).map_err(|e| system(&e));
         }
-        _ => keep(spool, KIND_LINE, command, line.number, line.text),
-    };
-    kept.map_err(|e| system(&e))
+        let mut encoder = Encoder::new(&mut self.buffer);
+        let made = object::flow(&request).and_then(|flow| {
+            kept.zone = delete::zone_of(&flow);
+            encode(command, &flow, &mut encoder, 0, 0).map_err(|_| crate::kernel::NO_ROOM)
+        });
+        let errno = made.map_or_else(|Errno(errno)| errno, |()| 0).to_ne_bytes();
+        kept.kind = if made.is_ok() { KIND_REQUEST } else { KIND_REFUSED };
+        let bytes = if made.is_ok() { encoder.bytes() } else { &errno };
+        keep(&mut self.spool, &kept, bytes).map_err(|e| system(&e))
+    }
 }
 
-/// Makes a request of a line, whose words follow those of `first`.
-fn read(
-    line: &[u8],
-    text: &mut Vec<u8>,
-    first: &[&[u8]],
-    shared: &mut Shared,
+/// Makes requests of lines.
+struct Reader {
     posix: bool,
-) -> Result<Request, Failure> {
-    let mut ranges = Vec::with_capacity(32);
-    text.clear();
-    split(line, text, &mut ranges)?;
-    let mut words: Vec<&[u8]> = Vec::with_capacity(1 + first.len() + ranges.len());
-    words.push(b"conntrack");
-    words.extend_from_slice(first);
-    words.extend(ranges.into_iter().map(|range| &text[range]));
-    parse_with(words, posix, shared)
+    shared: Shared,
+}
+
+impl Reader {
+    fn new(posix: bool) -> Self {
+        Self { posix, shared: Shared::of_file() }
+    }
+
+    /// The request of words, which follow those of `first`.
+    fn read<'a>(
+        &mut self,
+        first: &[&'a [u8]],
+        words: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Result<Request, Failure> {
+        let mut all: Vec<&[u8]> = Vec::with_capacity(1 + first.len() + words.len());
+        all.push(b"conntrack");
+        all.extend_from_slice(first);
+        all.extend(words);
+        parse_with(all, self.posix, &mut self.shared)
+    }
+
+    /// The request of a line, to which words with quotes are appended.
+    fn line(&mut self, line: &mut Vec<u8>) -> Result<Request, Failure> {
+        let (mut places, whole) = (Vec::new(), 0..line.len());
+        split(line, whole, &mut places)?;
+        self.read(&[], places.into_iter().map(|place| &line[place]))
+    }
 }
 
 /// The commands that a file may have.
@@ -189,10 +187,12 @@ fn permitted(request: &Request) -> Result<Command, Failure> {
     })
 }
 
-/// What was kept of a line.
+/// What is kept of a line.
 struct Kept {
     kind: u8,
     command: Command,
+    /// That of the original direction of what is made.
+    zone: u16,
     number: u64,
 }
 
@@ -202,11 +202,12 @@ fn next(spool: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<Option<Kept>> 
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         result => result?,
     }
-    let [kind, command, _, _, l0, l1, l2, l3, number @ ..] = head;
+    let [kind, command, z0, z1, l0, l1, l2, l3, number @ ..] = head;
     bytes.resize(u32::from_ne_bytes([l0, l1, l2, l3]) as usize, 0);
     spool.read_exact(bytes)?;
     let command = if command == 1 { Command::Add } else { Command::Create };
-    Ok(Some(Kept { kind, command, number: u64::from_ne_bytes(number) }))
+    let (zone, number) = (u16::from_ne_bytes([z0, z1]), u64::from_ne_bytes(number));
+    Ok(Some(Kept { kind, command, zone, number }))
 }
 
 fn run(mut spool: impl Read, posix: bool, out: &mut Out) -> Result<(), Failure> {
@@ -218,10 +219,14 @@ fn run(mut spool: impl Read, posix: bool, out: &mut Out) -> Result<(), Failure> 
         progress: Progress::new("loaded"),
     };
     loading.pipeline.limit(1);
-    let (mut shared, mut text, mut bytes) = (Shared::default(), Vec::new(), Vec::new());
+    let mut lookup = Lookup::new()?;
+    let (mut reader, mut bytes) = (Reader::new(posix), Vec::new());
     while let Some(kept) = next(&mut spool, &mut bytes).map_err(|e| system(&e))? {
         match kept.kind {
-            KIND_REQUEST => loading.add(&kept, &bytes)?,
+            KIND_REQUEST => {
+                lookup.made_in(kept.zone);
+                loading.add(&kept, &bytes)?;
+            }
             KIND_REFUSED => {
                 loading.exchange()?;
                 let errno = bytes.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
@@ -229,11 +234,15 @@ fn run(mut spool: impl Read, posix: bool, out: &mut Out) -> Result<(), Failure> 
             }
             _ => {
                 loading.exchange()?;
-                let request = read(&bytes, &mut text, &[], &mut shared, posix)?;
+                let request = reader.line(&mut bytes)?;
                 feasible(&request)?;
                 match request.command {
-                    Some(Command::Delete) => delete::run(&request, out).map(drop)?,
-                    Some(Command::Update) => update::run(&request, out).map(drop)?,
+                    Some(Command::Delete) => {
+                        delete::run(&request, Some(&mut lookup), out).map(drop)?
+                    }
+                    Some(Command::Update) => {
+                        update::run(&request, Some(&mut lookup), out).map(drop)?
+                    }
                     _ => flush::flush(&request)?,
                 }
             }
@@ -301,19 +310,20 @@ impl Loading {
 pub(super) fn filters(request: &Request) -> Result<Vec<Filter>, Failure> {
     let path = request.filter_file.as_slice();
     let mut lines = Lines::new(BufReader::new(open(path)?));
-    let (mut shared, mut text, mut filters) = (Shared::default(), Vec::new(), Vec::new());
-    while let Ok(Some(line)) = lines.next() {
-        let at = |failure| {
-            say(&[b"line ", line.number.to_string().as_bytes(), b" of ", path, b":"]);
-            failure
-        };
-        let line_request = read(line.text, &mut text, &[b"-L"], &mut shared, false).map_err(at)?;
-        if line_request.given.any(SETTINGS) {
-            return Err(at(Failure::usage(&[b"only options that match entries go here"])));
+    let (mut reader, mut filters) = (Reader::new(false), Vec::new());
+    let read = batches::read(&mut lines, |line| {
+        let request = reader.read(&[b"-L"], line.iter())?;
+        if request.given.any(SETTINGS) {
+            return Err(Failure::usage(&[b"only options that match entries go here"]));
         }
-        feasible(&line_request).map_err(at)?;
-        filters.push(Filter::new(&line_request));
-    }
+        feasible(&request)?;
+        filters.push(Filter::new(&request));
+        Ok(())
+    });
+    read.map_err(|(number, failure)| {
+        say(&[b"line ", number.to_string().as_bytes(), b" of ", path, b":"]);
+        failure
+    })?;
     if filters.is_empty() {
         return Err(Failure::other(&[b"no condition in ", path]));
     }

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod batches;
 mod bulk;
 mod count;
 mod count_by;
@@ -13,7 +14,9 @@ mod get;
 mod help;
 mod list;
 mod load;
+mod lookup;
 mod origin;
+mod related;
 mod sorted;
 mod stats;
 mod update;

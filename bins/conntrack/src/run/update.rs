@@ -4,8 +4,9 @@ use proto_ctnl::{Content, Flow, FlowMasks, Labels, Present, ProtoInfo, Status, T
 
 use super::bulk::Bulk;
 use super::delete::zone_of;
-use super::dump::dump;
+use super::dump::flows;
 use super::finish;
+use super::lookup::Lookup;
 use crate::args::{Command, Opt, Request, Table};
 use crate::failure::Failure;
 use crate::kernel::{Errno, GONE, INVALID, Kernel, NO_ROOM, RANGE};
@@ -16,23 +17,28 @@ use crate::show::Show;
 
 pub(super) fn update(request: &Request) -> Result<(), Failure> {
     let mut out = Out::new()?;
-    let result = run(request, &mut out);
+    let result = run(request, None, &mut out);
     out.flush()?;
     finish(result?, "flow entries have been updated.")
 }
 
 /// Changes, shows what was changed, and answers how many there were.
-pub(super) fn run(request: &Request, out: &mut Out) -> Result<u64, Failure> {
+pub(super) fn run(
+    request: &Request,
+    lookup: Option<&mut Lookup>,
+    out: &mut Out,
+) -> Result<u64, Failure> {
     let filter = super::filter(request)?;
-    let mut reader = Kernel::open(Command::Update, Table::Conntrack)?;
     let change = Change::new(request);
     if change.is_mark() {
         let mut marking = Bulk::new(request, Command::Update, "updated")?;
-        let result = dump(&mut reader, request, &filter, |flow| {
+        let result = flows(Command::Update, lookup, request, &filter, |flow| {
             let Some((wanted, masks)) = change.of(flow) else { return Ok(()) };
             let mut marked = *flow;
             marked.mark = change.marked(flow);
             marked.present.insert(Present::MARK);
+            // Whoever asks for the flow then, as the original does, makes use of it as well.
+            marked.use_count = flow.use_count.saturating_add(1);
             marking.add(&marked, |encoder, seq| encoder.flow_new(&wanted, masks, 0, seq), out)
         });
         let marked = marking.finish(out);
@@ -49,7 +55,7 @@ pub(super) fn run(request: &Request, out: &mut Out) -> Result<u64, Failure> {
         updated: 0,
         progress: Progress::new("updated"),
     };
-    let result = dump(&mut reader, request, &filter, |flow| update.add(flow, out));
+    let result = flows(Command::Update, lookup, request, &filter, |flow| update.add(flow, out));
     let rest = update.exchange(out);
     result.and(rest)?;
     update.progress.done();
