@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use shardtrack_tests::cond::{wait_equal, wait_until};
+use shardtrack_tests::cond::{wait_equal, wait_for, wait_until};
 use shardtrack_tests::flows::{Without, mixture};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
@@ -18,6 +18,8 @@ use crate::kinds::{generations, helpers, rare};
 use crate::table::{Fate, TABLE, row_of};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// How long a packet may take that is not lost.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Seconds by which a timeout may differ: what a loaded machine takes between two readings.
 const SECONDS: u64 = 15;
 /// Flows of the mixture: each kind in each state, in both families.
@@ -44,11 +46,20 @@ fn traffic(ns: &Netns) {
             for port in [7001, 7002] {
                 let client = UdpSocket::bind((address, 0)).expect("a free port");
                 let server = UdpSocket::bind((address, port)).expect("a free port");
-                client.send_to(b"?", (address, port)).expect("there is a way");
+                for socket in [&client, &server] {
+                    socket.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
+                }
+                let asked = wait_for(LIMIT, || {
+                    client.send_to(b"?", (address, port)).ok()?;
+                    server.recv_from(&mut [0; 8]).ok()
+                });
+                let (_, asker) = asked.expect("a packet arrives");
                 if port == 7001 {
-                    let asked = server.recv_from(&mut [0; 8]).expect("it comes");
-                    server.send_to(b"!", asked.1).expect("there is a way");
-                    client.recv_from(&mut [0; 8]).expect("it comes");
+                    let answered = wait_for(LIMIT, || {
+                        server.send_to(b"!", asker).ok()?;
+                        client.recv_from(&mut [0; 8]).ok()
+                    });
+                    answered.expect("a packet arrives");
                 }
             }
         }
@@ -174,6 +185,30 @@ fn figures(node: &Node) -> serde_json::Value {
     serde_json::from_str(&node.client(&["-s", "json"])).expect("figures are JSON")
 }
 
+/// A running pair, and how many expectations its first node has beside its flows.
+fn filled(from: Setup, to: Setup) -> (Pair, u64) {
+    let mut pair = Pair::new(from, to);
+    for node in [&pair.a, &pair.b] {
+        node.ns.sysctl("net/netfilter/nf_conntrack_acct", 1);
+        node.ns.sysctl("net/netfilter/nf_conntrack_timestamp", 1);
+    }
+    pair.start();
+    let expected = fill(&pair);
+    (pair, expected)
+}
+
+/// Compares the tables of both nodes; gives the flows.
+fn compare(windows: bool, sender: &mut Kernel, receiver: &mut Kernel) -> Objects {
+    let mut seen = Seen::default();
+    let here = flows(sender);
+    assert_complete(&here);
+    let there = flows(receiver);
+    seen.compare(windows, &here, &there);
+    seen.compare(windows, &expectations(sender), &expectations(receiver));
+    seen.conclude(windows);
+    there
+}
+
 fn restores(windows: bool, engine: &str) {
     let _alone = alone();
     let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
@@ -182,14 +217,8 @@ fn restores(windows: bool, engine: &str) {
     if !engine.is_empty() {
         setup.engine = engine.into();
     }
-    let mut pair = Pair::new(setup.clone(), setup);
-    for node in [&pair.a, &pair.b] {
-        node.ns.sysctl("net/netfilter/nf_conntrack_acct", 1);
-        node.ns.sysctl("net/netfilter/nf_conntrack_timestamp", 1);
-    }
-    pair.start();
-    let expected = fill(&pair);
-    let mut sender = Kernel::of(&pair.a.ns);
+    let (pair, expected) = filled(setup.clone(), setup);
+    let (mut sender, mut receiver) = (Kernel::of(&pair.a.ns), Kernel::of(&pair.b.ns));
     let count = flows(&mut sender).len() as u64;
     assert!(count > u64::from(FLOWS), "only {count} flows");
     wait_equal(LIMIT, "flows of the backup", &count, || pair.b.cached(false));
@@ -197,27 +226,38 @@ fn restores(windows: bool, engine: &str) {
         pair.b.client(&["-e", "expect"]).lines().count() as u64 == expected
     });
     pair.b.client(&["-c"]);
-
-    let mut receiver = Kernel::of(&pair.b.ns);
-    let mut seen = Seen::default();
-    let here = flows(&mut sender);
-    assert_complete(&here);
-    seen.compare(windows, &here, &flows(&mut receiver));
-    seen.compare(windows, &expectations(&mut sender), &expectations(&mut receiver));
-    seen.conclude(windows);
+    let before = starts(&compare(windows, &mut sender, &mut receiver));
     let commits = &figures(&pair.b)["commits"];
     assert_eq!(commits["committed"], count + expected, "{commits}");
     for name in ["failed", "expired", "without_helper", "without_master"] {
         assert_eq!(commits[name], 0, "{commits}");
     }
     // Once more: everything is there, and nothing becomes another.
-    let before = starts(&flows(&mut receiver));
     pair.b.client(&["-c"]);
     let commits = &figures(&pair.b)["commits"];
     assert_eq!(commits["failed"], 0, "{commits}");
     let after = starts(&flows(&mut receiver));
     let replaced: Vec<_> = before.difference(&after).take(10).collect();
     assert!(replaced.is_empty(), "replaced instead of updated: {replaced:#?}");
+}
+
+/// The same without an external cache, where nothing is committed.
+fn restores_at_once(mode: Mode) {
+    let _alone = alone();
+    let setup = Setup::new(Make::Ours, mode, Link::Udp);
+    let mut receiving = setup.clone();
+    receiving.mode_lines = "DisableExternalCache on\n".into();
+    let (pair, expected) = filled(setup, receiving);
+    let (mut sender, mut receiver) = (Kernel::of(&pair.a.ns), Kernel::of(&pair.b.ns));
+    let count = flows(&mut sender).len();
+    wait_equal(LIMIT, "flows in the kernel", &count, || flows(&mut receiver).len());
+    let expected = usize::try_from(expected).expect("a few");
+    wait_equal(LIMIT, "expectations", &expected, || expectations(&mut receiver).len());
+    compare(false, &mut sender, &mut receiver);
+    let injection = &figures(&pair.b)["injection"];
+    for name in ["refused", "without_helper", "without_master"] {
+        assert_eq!(injection[name], 0, "{injection}");
+    }
 }
 
 /// When the entries were made: one that is updated keeps that, one that is made anew does not.
@@ -241,6 +281,18 @@ fn every_attribute_is_as_the_table_says_on_four_shards() {
 fn every_attribute_is_as_the_table_says_with_windows() {
     need_root!();
     restores(true, "");
+}
+
+#[test]
+fn every_attribute_is_as_the_table_says_without_a_cache() {
+    need_root!();
+    restores_at_once(Mode::Ftfw);
+}
+
+#[test]
+fn every_attribute_is_as_the_table_says_without_a_cache_notrack() {
+    need_root!();
+    restores_at_once(Mode::Notrack);
 }
 
 /// The manual has the table for people: each attribute as an item, and why it is not restored.
