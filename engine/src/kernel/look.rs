@@ -4,7 +4,7 @@
 //! [`proto_ctnl::bpf`]. The owner runs it between [`KernelSide::poll_look`] and
 //! [`KernelSide::on_looked`]. A flow that is as it was costs no message; one that differs is asked
 //! for. So are those that the program cannot judge: other protocols, flows with labels, and in
-//! turn one in sixteen of all, because a helper or labels may have come. Neighbours have the same
+//! turn one in thirty-two of all, because a helper or labels may have come. Neighbours have the same
 //! turn, so that most passes over them need no message, and no waking up for its answer.
 
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub const LOOK_BURST: usize = 8 * LOOKUP_RECORDS;
 /// Flows that wait to be asked for, above which no more are looked at.
 const ASK_MAX: usize = 2 * LOOK_BURST;
 /// Each flow is asked for in one of so many passes.
-const ASK_EVERY: u32 = 16;
+const ASK_EVERY: u32 = 32;
 /// Neighbours by their places that are asked for in the same pass.
 const NEIGHBOURS: u32 = 256;
 
