@@ -14,37 +14,20 @@
 //! [`Tracked`] holds the records and all this; the caches of flows and of expectations add their
 //! keys to it.
 
+mod head;
 mod list;
+mod verify;
 mod wheel;
 
 use std::time::Duration;
 
 use crate::bitmap::Bitmap;
-use crate::slab::{FreeLink, NIL, Slab};
+use crate::slab::{NIL, Slab};
+use head::{ALIVE, ANEW, DEAD, FRESH, PARKED, PARTIAL, QUEUED, STATE, WAITING};
+pub use head::{Change, State};
+pub(crate) use head::{Head, Record};
 use list::List;
 use wheel::Wheel;
-
-/// The kind of message that tells a peer about an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Never updated since it was created.
-    New,
-    /// Updated at least once.
-    Update,
-    /// Destroyed.
-    Delete,
-}
-
-/// Where an object is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Created and not updated since.
-    New,
-    /// Updated at least once.
-    Alive,
-    /// Destroyed, kept until the peer knows.
-    Dead,
-}
 
 /// What became of an object that was destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,81 +40,8 @@ pub enum Killed {
     Ignored,
 }
 
-/// State bits of [`Head::flags`].
-const STATE: u8 = 0b11;
-const ALIVE: u8 = 1;
-const DEAD: u8 = 2;
-/// In the list of what is to be sent.
-const QUEUED: u8 = 1 << 2;
-/// In a list of [`Waiting`].
-const WAITING: u8 = 1 << 3;
-/// Created by an event and not sent since, so that no peer can know of it.
-const FRESH: u8 = 1 << 4;
-/// Begun in the place of another object of its key, or found when it was there already, and not
-/// acknowledged since: a peer may have the other one. It is told as NEW, which a peer does not mix
-/// with what it has.
-const ANEW: u8 = 1 << 5;
-/// Dead, and in the list of those that nobody waits for.
-const PARKED: u8 = 1 << 6;
-/// Created by an update, which tells less than there is.
-const PARTIAL: u8 = 1 << 7;
-
 /// Most dead records that are kept for the next bulk send: five megaoctets of flows.
 const PARKED_MAX: u32 = 1 << 16;
-
-/// What every tracked record begins its bookkeeping with.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Head {
-    prev: u32,
-    next: u32,
-    /// Number of the last sending.
-    pos: u32,
-    /// Hash of the key.
-    pub(crate) hash: u32,
-    flags: u8,
-    /// Octets that alignment leaves over; the record's own.
-    pub(crate) aux: [u8; 3],
-}
-
-impl Head {
-    /// The head of a new object. `fresh`: no peer can know of it yet.
-    pub(crate) const fn new(hash: u32, fresh: bool) -> Self {
-        let flags = if fresh { FRESH } else { ANEW };
-        Self { prev: NIL, next: NIL, pos: 0, hash, flags, aux: [0; 3] }
-    }
-
-    pub(crate) const fn state(&self) -> State {
-        match self.flags & STATE {
-            DEAD => State::Dead,
-            ALIVE => State::Alive,
-            _ => State::New,
-        }
-    }
-
-    const fn is_dead(&self) -> bool {
-        self.flags & STATE == DEAD
-    }
-
-    pub(crate) const fn is_queued(&self) -> bool {
-        self.flags & QUEUED != 0
-    }
-
-    pub(crate) const fn is_waiting(&self) -> bool {
-        self.flags & WAITING != 0
-    }
-
-    /// Number of the last sending; 0 if there was none. In mode ALARM, the place in the wheel.
-    pub(crate) const fn pos(&self) -> u32 {
-        self.pos
-    }
-}
-
-/// A record with a [`Head`].
-pub(crate) trait Record: FreeLink {
-    fn head(&self) -> &Head;
-    fn head_mut(&mut self) -> &mut Head;
-}
 
 /// How far a slice of a bulk send came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -632,62 +542,6 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
             self.stale.unset(index);
             if !self.is_dead(index) {
                 return Some(index);
-            }
-        }
-    }
-
-    /// Panics unless lists, sets and counts agree.
-    pub(crate) fn verify(&self) {
-        assert_eq!(self.occupied.count(), self.slab.used(), "slots in use");
-        assert_eq!(self.slab.count_free() + self.slab.used(), self.slab.len(), "free slots");
-        let mut alive = 0;
-        let mut flagged = [0; 3];
-        let mut from = 0;
-        while let Some(index) = self.occupied.next(from) {
-            let head = self.slab.at(index).head();
-            alive += u32::from(!head.is_dead());
-            flagged[0] += u32::from(head.is_queued());
-            flagged[1] += u32::from(head.is_waiting());
-            let parked = head.flags & PARKED != 0;
-            flagged[2] += u32::from(parked);
-            let lists = (head.flags & (QUEUED | WAITING | PARKED)).count_ones();
-            assert!(lists <= 1, "slot {index} is in two lists");
-            assert!(head.is_dead() || !parked, "slot {index} is kept as dead and lives");
-            assert!(!head.is_dead() || lists == 1, "slot {index} is dead and nobody waits for it");
-            from = index + 1;
-        }
-        assert_eq!(alive, self.alive, "living records");
-        let waiting: Vec<&List> = match &self.waiting {
-            Waiting::Ack(list) | Waiting::Expiry(list) => vec![list],
-            Waiting::Repeat(wheel) => wheel.slots().collect(),
-        };
-        let waiting_len: u32 = waiting.iter().map(|list| list.len).sum();
-        assert_eq!(waiting_len, flagged[1], "records that wait");
-        for (list, flag, flagged) in waiting
-            .into_iter()
-            .map(|list| (list, WAITING, list.len))
-            .chain([(&self.queue, QUEUED, flagged[0]), (&self.parked, PARKED, flagged[2])])
-        {
-            let mut prev = NIL;
-            let mut at = list.first;
-            let mut len = 0;
-            while at != NIL {
-                assert!(self.exists(at), "slot {at} is listed and free");
-                let head = self.slab.at(at).head();
-                assert!(head.flags & flag != 0, "slot {at} is in a list it does not know of");
-                assert_eq!(head.prev, prev, "slot {at}");
-                prev = at;
-                at = head.next;
-                len += 1;
-                assert!(len <= list.len, "a list is longer than it says");
-            }
-            assert_eq!((prev, len, flagged), (list.last, list.len, list.len), "list");
-        }
-        for set in [&self.bulk, &self.stale] {
-            let mut from = 0;
-            while let Some(index) = set.next(from) {
-                assert!(self.exists(index), "slot {index} is in a set and free");
-                from = index + 1;
             }
         }
     }
