@@ -1,8 +1,10 @@
 //! Connections that survive the loss of a firewall: the demonstration as a test (without
-//! replication none does), and keepalived at work.
+//! replication none does), keepalived at work, and the steps of our script.
 
 #[cfg(test)]
 mod keepalived;
+#[cfg(test)]
+mod script;
 
 #[cfg(test)]
 mod tests {
