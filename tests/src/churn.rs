@@ -9,6 +9,7 @@ use crate::cond::{settle, wait_for};
 use crate::flows::{marked, plain_flow};
 use crate::kernel::Kernel;
 use crate::netns::Netns;
+use crate::pace::Pace;
 use crate::peer::Pair;
 use crate::snapshot::{Ignore, Snapshot};
 use crate::table::{Lines, Masks, cache_lines, difference};
@@ -39,16 +40,17 @@ impl Churn {
         let (stopping, count) = (stop.clone(), made.clone());
         let thread = std::thread::spawn(move || {
             let mut first = 0_u32;
+            let mut pace = Pace::new(rate);
             while !stopping.load(Ordering::Relaxed) {
                 let flows: Vec<_> = (0..BLOCK).map(|i| flow(first + i)).collect();
-                kernel.create_at(&flows, rate);
+                kernel.create_paced(&flows, &mut pace);
                 let made = count.fetch_add(u64::from(BLOCK), Ordering::Relaxed);
                 let updated: Vec<_> = flows.iter().map(|flow| marked(flow, first + 1)).collect();
-                kernel.update_at(&updated, rate);
+                kernel.update_paced(&updated, &mut pace);
                 if made >= u64::from(ALIVE) {
                     let oldest = (first + DISTINCT - ALIVE) % DISTINCT;
                     let old: Vec<_> = (0..BLOCK).map(|i| flow(oldest + i)).collect();
-                    kernel.delete_at(&old, rate);
+                    kernel.delete_paced(&old, &mut pace);
                 }
                 first = (first + BLOCK) % DISTINCT;
             }

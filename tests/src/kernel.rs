@@ -1,7 +1,7 @@
 //! The kernel's table: filled in bulk, read as it is.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto_ctnl::{Expect, Flow};
 use rustix::io::Errno;
@@ -14,6 +14,7 @@ use rustix::net::{
 };
 
 use crate::netns::Netns;
+use crate::pace::Pace;
 use crate::request::Batch;
 
 /// Messages per send: more gains nothing, and fewer than 250 answers fit the default buffer.
@@ -71,26 +72,32 @@ impl Kernel {
         &mut self,
         items: impl IntoIterator<Item = T>,
         rate: u32,
+        write: impl FnMut(&mut Batch, T),
+    ) -> Vec<Failure> {
+        self.each_paced(items, &mut Pace::new(rate), write)
+    }
+
+    /// Like [`Kernel::each`], at a pace that goes on from call to call.
+    ///
+    /// # Panics
+    /// If the kernel does not answer.
+    pub fn each_paced<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        pace: &mut Pace,
         mut write: impl FnMut(&mut Batch, T),
     ) -> Vec<Failure> {
-        let begin = Instant::now();
         let mut failures = Vec::new();
         let mut batch = Batch::default();
         let mut done = 0;
-        // At a low rate blocks are small, so that the stream is even.
-        let block = if rate == 0 { BLOCK } else { BLOCK.min(rate as usize / 200).max(1) };
+        let block = pace.block(BLOCK);
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             batch.clear();
             for item in items.by_ref().take(block) {
                 write(&mut batch, item);
             }
-            if rate != 0 {
-                let due = Duration::from_secs_f64(done as f64 / f64::from(rate));
-                if let Some(early) = due.checked_sub(begin.elapsed()) {
-                    std::thread::sleep(early);
-                }
-            }
+            pace.wait(batch.messages().into());
             let last = batch.messages() - 1;
             let failed = self.submit(batch.finish(), last).into_iter();
             failures.extend(failed.map(|(index, errno)| (done + index, errno)));
@@ -143,7 +150,16 @@ impl Kernel {
     /// If the kernel refuses one.
     #[track_caller]
     pub fn create_at(&mut self, flows: &[Flow], rate: u32) {
-        let failures = self.each(flows, rate, |batch, flow| batch.create(flow));
+        self.create_paced(flows, &mut Pace::new(rate));
+    }
+
+    /// Creates flows at a pace.
+    ///
+    /// # Panics
+    /// If the kernel refuses one.
+    #[track_caller]
+    pub fn create_paced(&mut self, flows: &[Flow], pace: &mut Pace) {
+        let failures = self.each_paced(flows, pace, |batch, flow| batch.create(flow));
         none_failed("create", &failures, |index| format!("{:?}", flows[index]));
     }
 
@@ -153,7 +169,16 @@ impl Kernel {
     /// If the kernel refuses one.
     #[track_caller]
     pub fn update_at(&mut self, flows: &[Flow], rate: u32) {
-        let failures = self.each(flows, rate, |batch, flow| batch.update(flow));
+        self.update_paced(flows, &mut Pace::new(rate));
+    }
+
+    /// Updates flows at a pace.
+    ///
+    /// # Panics
+    /// If the kernel refuses one.
+    #[track_caller]
+    pub fn update_paced(&mut self, flows: &[Flow], pace: &mut Pace) {
+        let failures = self.each_paced(flows, pace, |batch, flow| batch.update(flow));
         none_failed("update", &failures, |index| format!("{:?}", flows[index]));
     }
 
@@ -163,7 +188,17 @@ impl Kernel {
     /// If the kernel does not know one.
     #[track_caller]
     pub fn delete_at(&mut self, flows: &[Flow], rate: u32) {
-        let failures = self.each(flows, rate, |batch, f| batch.delete(&f.orig, f.zone));
+        self.delete_paced(flows, &mut Pace::new(rate));
+    }
+
+    /// Deletes flows at a pace.
+    ///
+    /// # Panics
+    /// If the kernel does not know one.
+    #[track_caller]
+    pub fn delete_paced(&mut self, flows: &[Flow], pace: &mut Pace) {
+        let failures =
+            self.each_paced(flows, pace, |batch, flow| batch.delete(&flow.orig, flow.zone));
         none_failed("delete", &failures, |index| format!("{:?}", flows[index].orig));
     }
 

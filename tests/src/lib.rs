@@ -16,6 +16,7 @@ pub mod flows;
 pub mod kernel;
 pub mod limits;
 pub mod netns;
+pub mod pace;
 pub mod peer;
 pub mod privilege;
 pub mod proc;
