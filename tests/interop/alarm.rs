@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
-use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{EXPIRY, Link, Make, Mode, Pair, REFRESH, Setup};
 use shardtrack_tests::table::{Masks, assert_same, cache_lines};
 
 const FLOWS: u32 = 300;
 
 /// A sender whose flows are older than its peer; a peer that is never asked and never told to stop.
-fn repeats_and_expires(from: Make, to: Make, link: Link) {
-    let setup = |make| Setup::new(make, Mode::Alarm, link);
+fn repeats_and_expires(from: Make, to: Make, mode: Mode, link: Link) {
+    let setup = |make| Setup::new(make, mode, link);
     let mut pair = Pair::new(setup(from), setup(to));
     let flows = plain(1, FLOWS);
     let mut kernel = Kernel::of(&pair.a.ns);
@@ -62,18 +61,9 @@ fn repeats_and_expires(from: Make, to: Make, link: Link) {
     wait_equal(EXPIRY, "flows that nobody tells of", &0, || pair.b.cached(false));
 }
 
-macro_rules! pairs {
-    ($($name:ident: $from:ident to $to:ident over $link:ident;)*) => {$(
-        #[test]
-        fn $name() {
-            need_root!();
-            repeats_and_expires(Make::$from, Make::$to, Link::$link);
-        }
-    )*};
-}
-
-pairs! {
-    ours_repeats_to_the_original: Ours to Original over Multicast;
-    the_original_repeats_to_ours: Original to Ours over Udp;
-    ours_repeats_to_ours: Ours to Ours over Tcp;
+cases! {
+    repeats_and_expires;
+    ours_repeats_to_the_original: Ours to Original, Alarm over Multicast;
+    the_original_repeats_to_ours: Original to Ours, Alarm over Udp;
+    ours_repeats_to_ours: Ours to Ours, Alarm over Tcp;
 }

@@ -2,6 +2,10 @@
 //! that the kernel can hold go from one node's kernel to the other's.
 
 #[cfg(test)]
+#[macro_use]
+mod cases;
+
+#[cfg(test)]
 mod alarm;
 #[cfg(test)]
 mod bypass;

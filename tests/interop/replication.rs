@@ -111,19 +111,13 @@ fn forgets(pair: &Pair, sender: &mut Kernel) {
     wait_until(LIMIT, "the receiver forgets", || pair.b.cached(false) == 0);
 }
 
-/// One test per pair of makes, mode and link.
-macro_rules! pairs {
-    ($($name:ident: $from:ident to $to:ident, $mode:ident over $link:ident;)*) => {$(
-        #[test]
-        fn $name() {
-            need_root!();
-            let setup = |make| Setup::new(make, Mode::$mode, Link::$link);
-            replicates(setup(Make::$from), setup(Make::$to));
-        }
-    )*};
+/// A pair that is configured alike.
+fn alike(from: Make, to: Make, mode: Mode, link: Link) {
+    replicates(Setup::new(from, mode, link), Setup::new(to, mode, link));
 }
 
-pairs! {
+cases! {
+    alike;
     original_to_original_ftfw_udp: Original to Original, Ftfw over Udp;
     original_to_original_ftfw_multicast: Original to Original, Ftfw over Multicast;
     original_to_original_notrack_udp: Original to Original, Notrack over Udp;

@@ -1,14 +1,12 @@
-//! A peer that ends in the middle of a churn of flows, in order or not, and comes back: over every
-//! transport, with the original in both roles. Not tried is an original that sends a large table again
-//! over TCP without acknowledgements: most of it did not arrive.
+//! A peer that ends in the middle of a churn of flows, in order or not, and comes back: in every mode
+//! and over every transport, with the original in both roles.
 
 use std::time::Duration;
 
 use shardtrack_tests::churn::{Churn, apart};
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::limits::alone;
-use shardtrack_tests::need_root;
-use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
+use shardtrack_tests::peer::{LONG_ERROR_QUEUE, Link, Make, Mode, Pair, Setup};
 
 /// Operations per second.
 const RATE: u32 = 5000;
@@ -22,9 +20,12 @@ fn survives(a: Make, b: Make, mode: Mode, link: Link) {
     let _alone = alone();
     let setup = |make| {
         let mut setup = Setup::new(make, mode, link);
-        if make == Make::Original {
+        if make == Make::Original && mode != Mode::Alarm {
             // Ours asks by itself.
             setup.mode_lines = "StartupResync on\n".into();
+        }
+        if make == Make::Original && link.is_tcp() {
+            setup.link_lines = LONG_ERROR_QUEUE.into();
         }
         setup
     };
@@ -48,21 +49,65 @@ fn survives(a: Make, b: Make, mode: Mode, link: Link) {
     assert_eq!(differing, None);
 }
 
-macro_rules! restarts {
-    ($($name:ident: $a:ident to $b:ident, $mode:ident over $link:ident;)*) => {$(
-        #[test]
-        fn $name() {
-            need_root!();
-            survives(Make::$a, Make::$b, Mode::$mode, Link::$link);
+/// The sender is killed, and comes back, and is stopped, and comes back.
+fn sender_survives(a: Make, b: Make, mode: Mode, link: Link) {
+    let _alone = alone();
+    let mut setup = Setup::new(a, mode, link);
+    if link.is_tcp() {
+        setup.link_lines = LONG_ERROR_QUEUE.into();
+    }
+    let mut pair = Pair::new(setup, Setup::new(b, mode, link));
+    pair.start();
+    let mut churn = Churn::start(&pair.a.ns, RATE);
+    for killed in [true, false] {
+        std::thread::sleep(WHILE);
+        if killed {
+            pair.a.kill9();
+        } else {
+            pair.a.stop();
         }
-    )*};
+        std::thread::sleep(WHILE);
+        pair.a.start();
+    }
+    std::thread::sleep(WHILE);
+    assert!(churn.stop() > 1000);
+    // What began while it was away was told to nobody, and what ended then is told never.
+    pair.b.client(&["-n"]);
+    assert_eq!(apart(&pair, CONVERGE, true), None);
 }
 
-restarts! {
+cases! {
+    sender_survives;
+    the_original_comes_back_as_sender_ftfw_udp: Original to Ours, Ftfw over Udp;
+    the_original_comes_back_as_sender_ftfw_tcp: Original to Ours, Ftfw over Tcp;
+    the_original_comes_back_as_sender_notrack_multicast: Original to Ours, Notrack over Multicast;
+    the_original_comes_back_as_sender_notrack_udp6: Original to Ours, Notrack over Udp6;
+}
+
+cases! {
+    survives;
     ours_comes_back_to_ours_ftfw_tcp6: Ours to Ours, Ftfw over Tcp6;
     the_original_comes_back_to_ours_ftfw_udp6: Ours to Original, Ftfw over Udp6;
     the_original_comes_back_to_ours_ftfw_multicast6: Ours to Original, Ftfw over Multicast6;
     the_original_comes_back_to_ours_notrack_tcp6: Ours to Original, Notrack over Tcp6;
     ours_comes_back_to_the_original_ftfw_udp6: Original to Ours, Ftfw over Udp6;
     ours_comes_back_to_the_original_ftfw_multicast6: Original to Ours, Ftfw over Multicast6;
+    the_original_comes_back_to_ours_ftfw_udp: Ours to Original, Ftfw over Udp;
+    the_original_comes_back_to_ours_ftfw_multicast: Ours to Original, Ftfw over Multicast;
+    the_original_comes_back_to_ours_ftfw_tcp: Ours to Original, Ftfw over Tcp;
+    the_original_comes_back_to_ours_notrack_udp: Ours to Original, Notrack over Udp;
+    the_original_comes_back_to_ours_notrack_multicast: Ours to Original, Notrack over Multicast;
+    the_original_comes_back_to_ours_notrack_tcp: Ours to Original, Notrack over Tcp;
+    the_original_comes_back_to_ours_alarm_udp: Ours to Original, Alarm over Udp;
+    the_original_comes_back_to_ours_alarm_multicast: Ours to Original, Alarm over Multicast;
+    the_original_comes_back_to_ours_alarm_tcp: Ours to Original, Alarm over Tcp;
+    ours_comes_back_to_the_original_ftfw_udp: Original to Ours, Ftfw over Udp;
+    ours_comes_back_to_the_original_ftfw_multicast: Original to Ours, Ftfw over Multicast;
+    ours_comes_back_to_the_original_ftfw_tcp: Original to Ours, Ftfw over Tcp;
+    ours_comes_back_to_the_original_notrack_udp: Original to Ours, Notrack over Udp;
+    ours_comes_back_to_the_original_notrack_multicast: Original to Ours, Notrack over Multicast;
+    ours_comes_back_to_the_original_notrack_tcp: Original to Ours, Notrack over Tcp;
+    ours_comes_back_to_the_original_notrack_tcp6: Original to Ours, Notrack over Tcp6;
+    ours_comes_back_to_the_original_alarm_udp: Original to Ours, Alarm over Udp;
+    ours_comes_back_to_the_original_alarm_tcp: Original to Ours, Alarm over Tcp;
 }

@@ -16,6 +16,9 @@ use crate::netns::Netns;
 
 /// Device of the first sync link in every node.
 pub const SYNC_DEVICE: &str = "sync0";
+/// For the links of an original that sends a large table over TCP. What a link does not take at once
+/// waits in this queue, and of more than the usual 128 buffers it throws the oldest away.
+pub const LONG_ERROR_QUEUE: &str = "ErrorQueueLength 8192\n";
 /// Time within which a node in mode ALARM tells everything again, less a second.
 pub const REFRESH: Duration = Duration::from_secs(2);
 /// Time after which a node in mode ALARM forgets what is not told again.
@@ -93,7 +96,8 @@ pub enum Link {
 }
 
 impl Link {
-    const fn is_tcp(self) -> bool {
+    /// Whether it is connected.
+    pub const fn is_tcp(self) -> bool {
         matches!(self, Self::Tcp | Self::Tcp6)
     }
 }
@@ -116,6 +120,8 @@ pub struct Setup {
     /// Port to which the node sends: other than `port` only with a relay between, and then only
     /// by [`Setup::peer_address`], as the configuration knows one port.
     pub peer_address: Option<String>,
+    /// Lines for the block of every link.
+    pub link_lines: String,
     /// Lines for the mode's block.
     pub mode_lines: String,
     /// Lines for the `Options` block.
@@ -144,6 +150,7 @@ impl Setup {
             preferred: None,
             port: 3780,
             peer_address: None,
+            link_lines: String::new(),
             mode_lines: String::new(),
             options: "ExpectationSync On\n".into(),
             general: String::new(),
@@ -194,7 +201,10 @@ impl Setup {
                 ),
             ),
         };
-        format!("{word} {preferred}{{\n{addresses}Interface {device}\n{buffers}Checksum on\n}}\n")
+        format!(
+            "{word} {preferred}{{\n{addresses}Interface {device}\n{buffers}Checksum on\n{}}}\n",
+            self.link_lines
+        )
     }
 
     /// The configuration of node `index`, 1 or 2, with its files in `directory`.
@@ -556,7 +566,9 @@ impl Pair {
     pub fn start(&mut self) {
         self.a.start();
         self.b.start();
-        if self.a.setup.link.is_tcp() {
+        // In mode ALARM the original does not connect before it has something to say.
+        let silent = self.a.setup.mode == Mode::Alarm;
+        if self.a.setup.link.is_tcp() && !silent {
             for node in [&self.a, &self.b] {
                 wait_until(Duration::from_secs(20), "the TCP link connects", || {
                     let stats = node.request(21).unwrap_or_default();
