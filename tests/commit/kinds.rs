@@ -73,6 +73,29 @@ pub(crate) fn helpers() -> (Vec<Flow>, Vec<Expect>) {
     (flows, expectations)
 }
 
+/// Two masters and what they expect that the protocol between nodes does not carry whole: the
+/// translation of IPv6, and a zone.
+pub(crate) fn half_carried() -> ([Flow; 2], [Expect; 2]) {
+    let mut masters = [true, false].map(|v6| flow(v6, 400, proto::TCP, L4::ports(40_000, 21)));
+    for master in &mut masters {
+        master.helper = Name::new(b"ftp").expect("it fits");
+        master.present.insert(Present::HELPER);
+    }
+    masters[1].zone = 5;
+    masters[1].present.insert(Present::ZONE);
+    let mut expected = masters.map(|master| expectation(&master, proto::TCP, 0));
+    expected[0].nat = Tuple {
+        src: address(true, 77),
+        dst: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        proto: proto::TCP,
+        l4: L4::ports(50_001, 0),
+    };
+    expected[0].present.insert(ExpectPresent::NAT);
+    expected[1].zone = 5;
+    expected[1].present.insert(ExpectPresent::ZONE);
+    (masters, expected)
+}
+
 fn expectation(master: &Flow, protocol: u8, class: u32) -> Expect {
     let mut expect = Expect { master: master.orig, ..Expect::default() };
     let ports = L4::ports(0, 50_000);

@@ -10,9 +10,10 @@ use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
+use shardtrack_tests::peer::{Link, Make, Mode, Pair};
 
-use crate::attributes::{Object, Objects, flows};
-use crate::kinds::generations;
+use crate::attributes::{Object, Objects, expectations, flows};
+use crate::kinds::{generations, half_carried};
 use crate::teller::Teller;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -167,6 +168,31 @@ fn a_fixed_life_makes_no_difference_between_flows() {
     assert_eq!(left.len(), 4, "{left:?}");
     assert!(left.values().all(|left| (90..=100).contains(left)), "{left:?}");
     assert_eq!(teller.figures("commits")["expired"], 0);
+}
+
+/// Number of the request behind `-c`, whose client fails if not all could be committed.
+const COMMIT: u32 = 46;
+
+#[test]
+fn what_the_protocol_does_not_carry_of_expectations_is_known() {
+    need_root!();
+    let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, Link::Udp);
+    let (masters, expected) = half_carried();
+    let mut sender = Kernel::of(&pair.a.ns);
+    sender.create(&masters);
+    sender.expect(&expected);
+    wait_equal(LIMIT, "expectations of the backup", &2, || {
+        pair.b.client(&["-e", "expect"]).lines().count()
+    });
+    pair.b.request(COMMIT);
+    let log = pair.b.log();
+    assert!(log.contains("1 expectations can't be committed"), "{log}");
+    let translated = |ns| {
+        let there = expectations(&mut Kernel::of(ns));
+        there.values().map(|expect| expect.get("translation").is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(translated(&pair.a.ns).iter().filter(|translated| **translated).count(), 1);
+    assert_eq!(translated(&pair.b.ns), [false], "that of IPv6, without its translation");
 }
 
 #[test]
