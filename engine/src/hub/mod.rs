@@ -1,8 +1,10 @@
 //! The hub: owns the replication session and the control commands, and is the only place where
 //! the shards meet. Sans-io; `run` gives it bytes and takes bytes from it.
 
+mod committed;
 mod links;
 mod listing;
+mod peer;
 mod requests;
 mod watch;
 
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use proto_ctnl::consts::subsys;
 use proto_ctnl::{Content as KernelContent, Messages};
-use proto_sync::{Session, SessionEvent};
+use proto_sync::Session;
 
 use crate::audit::Audit;
 use crate::clock::Moment;
@@ -21,9 +23,9 @@ use crate::commands::{Commands, Step};
 use crate::config::Intake;
 use crate::console::Console;
 use crate::filter::FlowFilter;
-use crate::kernel::{AuditMethod, CommitReport};
+use crate::kernel::AuditMethod;
 use crate::link::LinkSet;
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::mesh::Content;
 use crate::order::{Asker, Order, Outcome, TableUse};
 use crate::report;
@@ -66,8 +68,6 @@ pub enum HubEvent {
 
 /// Time between two status lines.
 const STATUS_GAP: Duration = Duration::from_secs(5);
-/// Shortest time between two transfers of everything that one node asks the other for.
-const BULK_GAP: Duration = Duration::from_secs(1);
 
 /// See the module's description.
 pub struct Hub {
@@ -287,14 +287,7 @@ impl Hub {
 
     /// Does what became due and takes what the shards answered.
     pub fn turn(&mut self, now: Instant) {
-        if let Some(session) = &mut self.session
-            && session.poll_timeout().is_some_and(|due| due <= now)
-        {
-            session.handle_timeout(now);
-        }
-        while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
-            self.session_event(now, event);
-        }
+        self.session_turn(now);
         if self.links.poll_timeout().is_some_and(|at| at <= now) {
             self.choose_link(now);
         }
@@ -307,13 +300,9 @@ impl Hub {
         }
         if dropped.peer > 0 {
             self.links.dropped += dropped.peer;
-            // Asked at once, for more than there is room for, the peer would never come to an end.
-            self.request_at.get_or_insert(now + BULK_GAP);
+            self.request_later(now);
         }
-        if self.request_at.is_some_and(|at| at <= now) {
-            self.request_at = None;
-            self.request_resync();
-        }
+        self.resync_turn(now);
         if self.poll_at.take_if(|at| *at <= now).is_some() {
             self.plan.demand(now, TableUse::Reconcile);
         }
@@ -340,11 +329,6 @@ impl Hub {
         self.list_without_slow(now);
         if self.purge_at.is_some_and(|at| at <= now) {
             self.purge(now);
-        }
-        if self.resend_at.is_some_and(|at| at <= now) {
-            self.resend_at = None;
-            self.asked_at = Some(now);
-            self.bulk(now);
         }
         if self.audit.is_due(now) {
             self.audit.begin_census(now, self.shards.count());
@@ -401,76 +385,6 @@ impl Hub {
     pub fn gone(&mut self, asker: Asker) {
         self.list_left(asker);
         self.commands.forget(asker);
-    }
-
-    /// Asks the peer for its flows.
-    pub fn request_resync(&mut self) {
-        if let Some(session) = &mut self.session {
-            if session.request_resync() {
-                self.log.notice(format_args!("resync requested"));
-            } else {
-                self.log.notice(format_args!(
-                    "no resync can be requested in mode ALARM: the other node repeats its flows \
-                     every RefreshTime seconds"
-                ));
-            }
-        }
-    }
-
-    /// Whether flows of the peer would be told back to it with all others: without any cache nobody
-    /// here knows whose a flow of the kernel is. One that the peer has just ended would come to life
-    /// there again, so that all is told only to who asks.
-    const fn would_echo(&self) -> bool {
-        self.bypass && self.inject
-    }
-
-    fn bulk(&mut self, now: Instant) {
-        self.bulks += 1;
-        let forgotten = std::mem::take(&mut self.forgotten);
-        if forgotten > 0 {
-            self.log.warning(format_args!(
-                "the other node may keep {forgotten} objects that have ended: it can ask for all \
-                 anew with -f external and -n"
-            ));
-        }
-        self.log.notice(format_args!("sending bulk update"));
-        if self.bypass {
-            // Nothing is kept: what the kernel has is told.
-            self.plan.demand(now, TableUse::Reconcile);
-        }
-        for k in 0..self.shards.count() {
-            self.shards.order(k, Order::Bulk);
-        }
-    }
-
-    /// The peer needs everything, as `why` says. It may say so again and again, or somebody else by
-    /// the thousand: of what comes soon after a bulk send, one is answered when its time has come.
-    fn peer_wants_all(&mut self, now: Instant, level: Level, why: &str) {
-        match self.asked_at.map(|at| at + BULK_GAP) {
-            Some(next) if now < next => {
-                self.resend_at.get_or_insert(next);
-            }
-            _ => {
-                self.asked_at = Some(now);
-                self.log.log(level, format_args!("{why}"));
-                self.bulk(now);
-            }
-        }
-    }
-
-    fn session_event(&mut self, now: Instant, event: SessionEvent) {
-        match event {
-            SessionEvent::PeerWantsResync => {
-                self.peer_wants_all(now, Level::Notice, "resync requested by other node");
-            }
-            SessionEvent::PeerRestarted => {
-                self.log.notice(format_args!("the other node has started again"));
-            }
-            SessionEvent::Hole => {
-                let why = "messages were lost that can not be sent again, sending all flows";
-                self.peer_wants_all(now, Level::Warning, why);
-            }
-        }
     }
 
     fn outcome(&mut self, now: Instant, k: usize, outcome: Outcome) {
@@ -579,58 +493,8 @@ impl Hub {
             Step::Done(asker) => self.done(asker),
             Step::Figures(asker, reports) => self.figures(asker, &reports),
             Step::Committed { asker, flows, expectations, began } => {
-                let failed = |report: CommitReport| report.failed > 0;
-                if flows.is_some_and(failed) || expectations.is_some_and(failed) {
-                    self.failed(asker);
-                } else {
-                    self.done(asker);
-                }
-                if !self.bypass {
-                    self.plan.demand(began, TableUse::Committed);
-                }
-                let commits = &mut self.base.conditions.commits;
-                commits.count += 1;
-                for report in [flows, expectations].into_iter().flatten() {
-                    commits.committed += report.committed;
-                    commits.updated += report.updated;
-                    commits.without_helper += report.without_helper;
-                    commits.without_master += report.without_master;
-                    commits.failed += report.failed;
-                    commits.expired += report.expired;
-                }
-                if let Some(report) = flows {
-                    self.log_commit("entries", report.committed, report.failed);
-                    self.log_reduced(&report);
-                }
-                if let Some(report) = expectations {
-                    self.log_commit("expectations", report.committed, report.failed);
-                }
-                let took = began.elapsed();
-                self.log.notice(format_args!(
-                    "commit has taken {}.{:06} seconds",
-                    took.as_secs(),
-                    took.subsec_micros()
-                ));
+                self.committed(asker, flows, expectations, began);
             }
-        }
-    }
-
-    fn log_commit(&self, what: &str, committed: u64, failed: u64) {
-        self.log.notice(format_args!("Committed {committed} new {what}"));
-        if failed > 0 {
-            self.log.notice(format_args!("{failed} {what} can't be committed"));
-        }
-    }
-
-    /// What of the flows is not as it was on the other node.
-    fn log_reduced(&self, report: &CommitReport) {
-        let lines = [
-            (report.without_helper, "entries without their helper, which this kernel lacks"),
-            (report.without_master, "entries without their master, which has ended"),
-            (report.expired, "entries left out, their time has run out"),
-        ];
-        for (count, what) in lines.iter().filter(|(count, _)| *count > 0) {
-            self.log.notice(format_args!("{count} {what}"));
         }
     }
 }

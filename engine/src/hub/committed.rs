@@ -1,0 +1,70 @@
+//! What follows a commit: the client's answer, the count and the log's lines.
+
+use std::time::Instant;
+
+use super::Hub;
+use crate::kernel::CommitReport;
+use crate::order::{Asker, TableUse};
+
+impl Hub {
+    /// All shards have committed what they were to, since `began`.
+    pub(super) fn committed(
+        &mut self,
+        asker: Asker,
+        flows: Option<CommitReport>,
+        expectations: Option<CommitReport>,
+        began: Instant,
+    ) {
+        let failed = |report: CommitReport| report.failed > 0;
+        if flows.is_some_and(failed) || expectations.is_some_and(failed) {
+            self.failed(asker);
+        } else {
+            self.done(asker);
+        }
+        if !self.bypass {
+            self.plan.demand(began, TableUse::Committed);
+        }
+        let commits = &mut self.base.conditions.commits;
+        commits.count += 1;
+        for report in [flows, expectations].into_iter().flatten() {
+            commits.committed += report.committed;
+            commits.updated += report.updated;
+            commits.without_helper += report.without_helper;
+            commits.without_master += report.without_master;
+            commits.failed += report.failed;
+            commits.expired += report.expired;
+        }
+        if let Some(report) = flows {
+            self.log_commit("entries", report.committed, report.failed);
+            self.log_reduced(&report);
+        }
+        if let Some(report) = expectations {
+            self.log_commit("expectations", report.committed, report.failed);
+        }
+        let took = self.now.saturating_duration_since(began);
+        self.log.notice(format_args!(
+            "commit has taken {}.{:06} seconds",
+            took.as_secs(),
+            took.subsec_micros()
+        ));
+    }
+
+    fn log_commit(&self, what: &str, committed: u64, failed: u64) {
+        self.log.notice(format_args!("Committed {committed} new {what}"));
+        if failed > 0 {
+            self.log.notice(format_args!("{failed} {what} can't be committed"));
+        }
+    }
+
+    /// What of the flows is not as it was on the other node.
+    fn log_reduced(&self, report: &CommitReport) {
+        let lines = [
+            (report.without_helper, "entries without their helper, which this kernel lacks"),
+            (report.without_master, "entries without their master, which has ended"),
+            (report.expired, "entries left out, their time has run out"),
+        ];
+        for (count, what) in lines.iter().filter(|(count, _)| *count > 0) {
+            self.log.notice(format_args!("{count} {what}"));
+        }
+    }
+}
