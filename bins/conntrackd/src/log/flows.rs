@@ -196,9 +196,16 @@ impl Writer {
         loop {
             let end = self.state.end.lock().unwrap_or_else(PoisonError::into_inner).take();
             if self.state.reopen.swap(false, Ordering::Relaxed)
-                && let Some(Ok(file)) = self.path.as_deref().map(open)
+                && let Some(path) = self.path.as_deref()
             {
-                self.file = Some(file);
+                match open(path) {
+                    Ok(file) => self.file = Some(file),
+                    Err(error) => log.error(format_args!(
+                        "can't open logfile `{}' again, the old one goes on: {}",
+                        path.display(),
+                        error_text(&error)
+                    )),
+                }
             }
             self.take_all();
             self.told.look(Instant::now(), self.state.dropped.load(Ordering::Relaxed), log);

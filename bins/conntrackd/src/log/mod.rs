@@ -26,10 +26,14 @@ pub use line::print_early;
 use repeats::Repeats;
 pub use sink::{Destinations, Sink};
 
+use crate::system::error_text;
+
 /// Lines that may wait for the writer.
 const QUEUE: usize = 1024;
 /// Longest text of a line in bytes.
 const TEXT_MAX: usize = 1023;
+/// What destinations refuse is told once in so long.
+const REFUSALS_GAP: Duration = Duration::from_secs(60);
 /// How long the end of the daemon waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -76,8 +80,15 @@ impl Logger {
             return Ok(());
         };
         let (sender, receiver) = sync_channel(QUEUE);
-        let writer =
-            Writer { sink, repeats: Repeats::new(), dropped: self.dropped.clone(), told: 0 };
+        let refused = self.dropped();
+        let writer = Writer {
+            sink,
+            repeats: Repeats::new(),
+            dropped: self.dropped.clone(),
+            told: refused,
+            refused,
+            refused_told: None,
+        };
         let spawned = thread::Builder::new().name("log".to_owned()).spawn(|| writer.run(receiver));
         spawned?;
         let _ = self.queue.set(sender);
@@ -104,8 +115,7 @@ impl Logger {
     }
 
     fn take(&self, level: Level, entry: bool, text: fmt::Arguments<'_>) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let time = seconds();
         let mut text = text.to_string();
         cut(&mut text);
         let line = Line { level, entry, time, text };
@@ -154,8 +164,12 @@ struct Writer {
     sink: Sink,
     repeats: Repeats,
     dropped: Arc<AtomicU64>,
-    /// How many of the dropped lines were told.
+    /// How many of the dropped lines were told, or refused by a destination.
     told: u64,
+    /// How many lines a destination refused that were not told yet.
+    refused: u64,
+    /// When such were told.
+    refused_told: Option<Instant>,
 }
 
 impl Writer {
@@ -163,7 +177,7 @@ impl Writer {
         loop {
             match items.recv_timeout(Duration::from_secs(1)) {
                 Ok(Item::Line(line)) => self.line(line),
-                Ok(Item::Reopen) => self.sink.reopen(),
+                Ok(Item::Reopen) => self.reopen(),
                 Ok(Item::End(done)) => {
                     self.idle(true);
                     let _ = done.send(());
@@ -185,11 +199,24 @@ impl Writer {
         }
     }
 
-    /// What the file did not take is counted; a line about it would be the next.
+    /// What a destination did not take is counted; a line about it each time would be the next.
     fn write(&mut self, line: &Line) {
         if !self.sink.write(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.told += 1;
+            self.refused += 1;
+        }
+    }
+
+    /// Opens the file again. If that fails the old one takes the line that says so.
+    fn reopen(&mut self) {
+        if let Err((path, error)) = self.sink.reopen() {
+            let text = format!(
+                "can't open logfile `{}' again, the old one goes on: {}",
+                path.display(),
+                error_text(&error)
+            );
+            self.write(&Line { level: Level::Error, entry: false, time: seconds(), text });
         }
     }
 
@@ -207,7 +234,24 @@ impl Writer {
             let text = format!("{new} log lines were dropped, they came faster than the log goes");
             self.write(&Line { level: Level::Warning, entry: false, time, text });
         }
+        let now = Instant::now();
+        let early = self.refused_told.is_some_and(|at| now < at + REFUSALS_GAP);
+        if self.refused > 0 && !early {
+            let refused = std::mem::take(&mut self.refused);
+            self.refused_told = Some(now);
+            let text = format!(
+                "{refused} log lines were dropped, the log file or the system log did not take them"
+            );
+            // The destination that refused them will hardly take this; another one may.
+            self.sink.write(&Line { level: Level::Warning, entry: false, time, text });
+        }
     }
+}
+
+/// Seconds since 1970.
+fn seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Cuts a text to the longest that a line takes.
@@ -264,6 +308,46 @@ mod tests {
         logger.notice(format_args!("new"));
         logger.finish();
         assert!(fs::read_to_string(&path).expect("a log").ends_with("[notice] new\n"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_says_so_in_the_old_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let logger = logger(&path);
+        logger.start_writer().expect("a thread");
+        let moved = folder.path().join("log.1");
+        fs::rename(&path, &moved).expect("a rename");
+        fs::create_dir(&path).expect("a folder in its place");
+        logger.reopen();
+        logger.notice(format_args!("goes on"));
+        logger.finish();
+        let text = fs::read_to_string(&moved).expect("a log");
+        let told = format!(
+            "[ERROR] can't open logfile `{}' again, the old one goes on: Is a directory\n",
+            path.display()
+        );
+        assert!(text.contains(&told), "{text}");
+        assert!(text.ends_with("[notice] goes on\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_that_a_destination_refuses_are_counted_and_not_said_to_be_too_fast() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let mut logger = logger(&path);
+        // A destination refused these before the writer began.
+        logger.dropped = Arc::new(AtomicU64::new(3));
+        logger.start_writer().expect("a thread");
+        logger.notice(format_args!("one"));
+        logger.notice(format_args!("two"));
+        logger.finish();
+        let text = fs::read_to_string(&path).expect("a log");
+        let told =
+            "[warning] 3 log lines were dropped, the log file or the system log did not take";
+        assert_eq!(text.matches(told).count(), 1, "{text}");
+        assert!(!text.contains("faster"), "{text}");
+        assert_eq!((text.lines().count(), logger.dropped()), (3, 3), "{text}");
     }
 
     #[test]

@@ -44,10 +44,10 @@ impl Sink {
     }
 
     /// Opens the file again by its name. If that fails the old one is kept.
-    pub(super) fn reopen(&mut self) {
-        if let Some(Ok(file)) = self.to.file.as_deref().map(open) {
-            self.file = Some(file);
-        }
+    pub(super) fn reopen(&mut self) -> Result<(), (&Path, io::Error)> {
+        let Some(path) = self.to.file.as_deref() else { return Ok(()) };
+        self.file = Some(open(path).map_err(|error| (path, error))?);
+        Ok(())
     }
 
     /// Writes a line everywhere; `false` if the file or the system log did not take it.
