@@ -1,6 +1,10 @@
 //! One daemon as its operator sees it: statistics mode, outputs, logs.
 
 #[cfg(test)]
+mod filters;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod outputs;
 #[cfg(test)]
 mod place;
