@@ -10,6 +10,8 @@ mod alarm;
 #[cfg(test)]
 mod bypass;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod polling;
