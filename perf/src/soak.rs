@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
+use shardtrack_tests::churn::ALIVE;
 use shardtrack_tests::soak::{GROWTH_MAX, Outcome};
 
 use crate::{Options, report};
@@ -27,7 +28,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
          | resident after the first minute, KiB | {sender} | {receiver} |\n\
          | resident at the end, KiB (at most {} more) | {sender_end} | {receiver_end} |\n\n",
         outcome.flows,
-        3 * outcome.flows / u64::from(seconds.max(1)),
+        // The last ones are alive.
+        (3 * outcome.flows).saturating_sub(ALIVE.into()) / u64::from(seconds.max(1)),
         GROWTH_MAX / 1024,
     );
     let tables = if outcome.apart.is_none() { "equal" } else { "**different**" };

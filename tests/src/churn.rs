@@ -15,7 +15,7 @@ use crate::snapshot::{Ignore, Snapshot};
 use crate::table::{Lines, Masks, cache_lines, difference};
 
 /// Flows that are alive at a time, once there are so many.
-const ALIVE: u32 = 20_000;
+pub const ALIVE: u32 = 20_000;
 /// Flows that differ from each other; after them the first ones come again.
 const DISTINCT: u32 = 1 << 20;
 /// Flows that are made, marked and ended in turn.
