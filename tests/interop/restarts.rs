@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use shardtrack_tests::churn::{Churn, apart};
 use shardtrack_tests::cond::wait_until;
-use shardtrack_tests::limits::alone;
 use shardtrack_tests::peer::{LONG_ERROR_QUEUE, Link, Make, Mode, Pair, Setup};
 
 /// Operations per second.
@@ -17,7 +16,6 @@ const WHILE: Duration = Duration::from_millis(700);
 
 /// The receiver is killed, and comes back, and is stopped, and comes back.
 fn survives(a: Make, b: Make, mode: Mode, link: Link) {
-    let _alone = alone();
     let setup = |make| {
         let mut setup = Setup::new(make, mode, link);
         if make == Make::Original && mode != Mode::Alarm {
@@ -51,7 +49,6 @@ fn survives(a: Make, b: Make, mode: Mode, link: Link) {
 
 /// The sender is killed, and comes back, and is stopped, and comes back.
 fn sender_survives(a: Make, b: Make, mode: Mode, link: Link) {
-    let _alone = alone();
     let mut setup = Setup::new(a, mode, link);
     if link.is_tcp() {
         setup.link_lines = LONG_ERROR_QUEUE.into();
