@@ -105,7 +105,7 @@ fn commands(pair: &Pair, kernel: &mut Kernel) {
     }
     assert_eq!(pair.a.client(&["-e"]), "");
     pair.a.client(&["-R", "ct"]);
-    assert!(pair.a.log().contains("resync is unsupported in this mode"));
+    pair.a.told("resync is unsupported in this mode");
     pair.a.client(&["-f"]);
     wait_until(LIMIT, "-f empties the kernel's table", || {
         let mut left = 0;

@@ -45,7 +45,7 @@ fn polls(from: Make, to: Make, mode: Mode) {
     wait_equal(LIMIT, "flows left at last", &0, || pair.b.cached(false));
     wait_until(LIMIT, "expectations end with their masters", || expects(false).is_empty());
     assert_eq!(pair.a.counter(30, "events received:"), Some(0), "somebody listens");
-    assert!(pair.a.log().contains("running in polling mode"));
+    pair.a.told("running in polling mode");
 }
 
 #[test]

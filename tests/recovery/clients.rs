@@ -68,6 +68,6 @@ fn a_delayed_flush_comes_later_or_is_called_off() {
     wait_equal(LIMIT, "flows of the kernel", &0, || count(&mut kernel));
     assert_eq!(pair.a.cached(true), 0);
     assert_eq!(pair.b.cached(false), 100, "the other node is told nothing: it has them by now");
-    assert!(pair.a.log().contains("flushing conntrack table in 2 secs"));
-    assert!(pair.a.log().contains("flushing kernel conntrack table (scheduled)"));
+    pair.a.told("flushing conntrack table in 2 secs");
+    pair.a.told("flushing kernel conntrack table (scheduled)");
 }

@@ -25,6 +25,8 @@ pub const REFRESH: Duration = Duration::from_secs(2);
 pub const EXPIRY: Duration = Duration::from_secs(6);
 /// How long a daemon may take to answer for the first time, its reading of the table included.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// Longest way of a line to the log.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// Whose program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -487,6 +489,15 @@ impl Node {
     /// The daemon's log.
     pub fn log(&self) -> String {
         self.file("log")
+    }
+
+    /// Waits for a line in the log, which a thread of its own writes.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[track_caller]
+    pub fn told(&self, line: &str) {
+        wait_until(TOLD, &format!("`{line}' is in the log"), || self.log().contains(line));
     }
 
     fn file(&self, name: &str) -> String {
