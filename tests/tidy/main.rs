@@ -4,6 +4,9 @@
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use shardtrack_tests::privilege::skip;
 
     /// No file is longer than this; one idea fits.
     const MAX_LINES: usize = 800;
@@ -62,6 +65,61 @@ mod tests {
             let lines = text.lines().count();
             if lines < MAX_LINES { vec![] } else { vec![format!("{lines} lines")] }
         });
+    }
+
+    #[test]
+    fn shells_understand_the_completions() {
+        for (shell, suffix) in [("bash", ".bash"), ("zsh", ""), ("fish", ".fish")] {
+            if Command::new(shell).args(["-c", "true"]).output().is_err() {
+                skip("shells_understand_the_completions", &format!("{shell} is not installed"));
+                continue;
+            }
+            for program in ["conntrack", "conntrackd"] {
+                let name = if suffix.is_empty() { format!("_{program}") } else { program.into() };
+                let folder = root().join("bins").join(program).join("completions");
+                let file = folder.join(name + suffix);
+                let output = Command::new(shell).arg("-n").arg(&file).output().unwrap();
+                assert!(
+                    output.status.success() && output.stderr.is_empty(),
+                    "{file:?}: {output:?}"
+                );
+            }
+        }
+    }
+
+    /// What fish offers behind a line.
+    fn offered(line: &str) -> Vec<String> {
+        let script = "for file in $argv[2..]; source $file; end; complete -C $argv[1]";
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "-c", script, line]);
+        for program in ["conntrack", "conntrackd"] {
+            let file = format!("bins/{program}/completions/{program}.fish");
+            fish.arg(root().join(file));
+        }
+        let output = fish.output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter_map(|line| line.split('\t').next().map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn fish_offers_the_words_of_an_option() {
+        if Command::new("fish").args(["-c", "true"]).output().is_err() {
+            return skip("fish_offers_the_words_of_an_option", "fish is not installed");
+        }
+        for (line, words) in [
+            ("conntrackd -i ", "ct expect"),
+            ("conntrackd -f ", "external internal"),
+            ("conntrackd -o ", "json"),
+            ("conntrackd -i expect ", ""),
+            ("conntrack --dump ", "conntrack dying expect unconfirmed"),
+            ("conntrack --family ", "ipv4 ipv6"),
+            ("conntrack --load-file Cargo.t", "Cargo.toml"),
+            ("conntrack --labelmap Cargo.t", "Cargo.toml"),
+            ("conntrack -p tcp --sp", "--sport"),
+        ] {
+            assert_eq!(offered(line).join(" "), words, "{line}");
+        }
     }
 
     #[test]
