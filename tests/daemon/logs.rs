@@ -72,3 +72,38 @@ fn both_logs_go_to_file_and_system_log_and_are_opened_again() {
     place.stop();
     assert!(place.read("log.2").contains("---- shutdown received ----"));
 }
+
+#[test]
+fn a_line_that_repeats_itself_is_summed() {
+    need_root!();
+    const TIMES: usize = 200;
+    const FLUSH_KERNEL: u32 = 0;
+    let ns = Netns::new("repeat");
+    let place = Place::start(&ns, Make::Ours, CONFIG);
+    for _ in 0..TIMES {
+        assert!(place.ask(FLUSH_KERNEL).is_some());
+    }
+    // Nothing else is logged meanwhile: that time has passed brings the sum.
+    let accounted = |lines: &[String]| {
+        let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        let written = of("flushing kernel conntrack table");
+        let hidden = |line: &String| {
+            let (_, rest) = line.split_once("the last line came ")?;
+            rest.split_once(" more times")?.0.parse::<usize>().ok()
+        };
+        (written, written + lines.iter().filter_map(hidden).sum::<usize>())
+    };
+    wait_until(LIMIT, "the file has the sum", || {
+        let log: Vec<_> = place.read("log").lines().map(str::to_owned).collect();
+        let (written, sum) = accounted(&log);
+        // Ten in ten seconds; the requests may take longer than that.
+        assert!(written <= TIMES / 2, "{written} lines");
+        sum == TIMES
+    });
+    let mut said = Vec::new();
+    wait_until(LIMIT, "the system log has it too", || {
+        said.extend(place.system_log());
+        let (written, sum) = accounted(&said);
+        written <= TIMES / 2 && sum == TIMES
+    });
+}

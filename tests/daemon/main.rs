@@ -11,4 +11,6 @@ mod place;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod statistics;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::{Without, mixture, plain};
@@ -17,6 +18,8 @@ use crate::place::Place;
 use crate::schema::complaints;
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// The request that `-s json` sends.
+const JSON: u32 = 101;
 /// A flow of TCP in a state that there is not, number 1064.
 const WRONG: &str = "1000003c00000428000c00000a0900010a090002000800050000000e000500020600000000080003006f\
     005000050004c80000000008000600000064";
@@ -152,12 +155,49 @@ fn nothing_happens_silently() {
     wait_until(LIMIT, "the log tells", || told(&pair.b, "no space left in cache: "));
     pair.b.ns.ip("link set sync0 down");
     wait_until(LIMIT, "the link is down", || of(&pair.b)["conditions"]["links_down"] == 1);
+    wait_until(LIMIT, "the link is told", || told(&pair.b, "[warning] device `sync0' is down"));
     wait_until(LIMIT, "the peer is silent", || of(&pair.a)["conditions"]["peer_silent"] == true);
     assert!(told(&pair.a, "[warning] the other node was not heard for 5 seconds"));
     pair.b.ns.ip("link set sync0 up");
     wait_until(LIMIT, "the peer is heard", || of(&pair.a)["conditions"]["peer_silent"] == false);
     assert!(told(&pair.a, "[notice] the other node is heard again"));
     assert_eq!(of(&pair.a)["conditions"]["peer_silences"], 1);
+}
+
+#[test]
+fn an_overrun_and_its_resync_are_not_silent() {
+    need_root!();
+    let ns = Netns::new("overrun");
+    let config = "Stats {\nLogFile HERE/flows\n}\nGeneral {\nLogFile HERE/log\n\
+                  NetlinkBufferSize 65536\nNetlinkOverrunResync 5\n}\n\
+                  Engine {\nIntakeBuffer 65536\nShards 2\n}\n";
+    let place = Place::start(&ns, Make::Ours, config);
+    let of = || figures(&place.ask(JSON).expect("the daemon runs"));
+    let idle = || of()["conditions"]["resync_running"] == false;
+    wait_until(LIMIT, "the table is read", idle);
+    let before = of();
+    assert_eq!(before["conditions"]["overruns"], 0);
+    assert!(!place.read("log").contains("loses events"));
+    let pid = Pid::from_raw(place.pid() as i32).expect("a process id");
+    let mut kernel = Kernel::of(&ns);
+    // The quiet second before the table is read may pass unseen on a loaded machine.
+    let seen = (0..5).any(|round| {
+        kill_process(pid, Signal::STOP).expect("our daemon");
+        kernel.create(&plain(round * 5000, 5000));
+        kill_process(pid, Signal::CONT).expect("our daemon");
+        let lost = || of()["conditions"]["overruns"].as_u64() > Some(0);
+        wait_until(LIMIT, "the overrun is counted", lost);
+        let running = !idle();
+        wait_until(LIMIT, "the table is read again", idle);
+        running
+    });
+    assert!(seen, "no resync was seen running");
+    let after = of();
+    let resyncs = |figures: &Value| figures["conditions"]["resyncs"].as_u64().expect("a number");
+    assert!(resyncs(&after) > resyncs(&before), "{after}");
+    for text in ["loses events, the table will be read again", " events were lost, reading the"] {
+        wait_until(LIMIT, text, || place.read("log").contains(text));
+    }
 }
 
 /// How a command ends, with what it says.
