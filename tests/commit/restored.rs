@@ -206,7 +206,22 @@ fn compare(windows: bool, sender: &mut Kernel, receiver: &mut Kernel) -> Objects
     seen.compare(windows, &here, &there);
     seen.compare(windows, &expectations(sender), &expectations(receiver));
     seen.conclude(windows);
+    assert_liberal(!windows, &there);
     there
+}
+
+/// Without tracked windows the kernel checks those of no TCP flow, in neither direction.
+fn assert_liberal(liberal: bool, flows: &Objects) {
+    const BE_LIBERAL: u8 = 0x08;
+    let mut directions = 0;
+    for (key, flow) in flows {
+        for flags in flow.get("TCP flags").unwrap_or_default().split_whitespace() {
+            let flags = u8::from_str_radix(&flags[..2], 16).expect("hexadecimal");
+            assert_eq!(flags & BE_LIBERAL != 0, liberal, "{key}: {flags:#x}");
+            directions += 1;
+        }
+    }
+    assert!(directions > 0, "no flow of TCP");
 }
 
 fn restores(windows: bool, engine: &str) {
