@@ -229,6 +229,29 @@ fn bad_values_are_named() {
     }
 }
 
+/// Whatever would not be done is refused: nothing is passed over in silence.
+#[test]
+fn nothing_is_passed_over() {
+    need_root!();
+    let bench = Bench::new();
+    let misplaced = "`!' stands in front of options that match entries";
+    for (line, exit, said) in [
+        ("-D !", 2, misplaced),
+        ("-D ! ! -p tcp", 2, misplaced),
+        ("-D ! x -p tcp", 2, misplaced),
+        ("-L --count-by source --sort bytes", 2, "`--sort' does not go with `--count-by'"),
+        ("-L --count-by source -o xml", 2, "only `-o json' goes with `--count-by'"),
+        ("-L --count-by source -o json,id", 2, "only `-o json' goes with `--count-by'"),
+        // Such a file opens, and fails when it is read.
+        ("-R /proc/self/mem", 1, "can't read further: Input/output error"),
+        ("-D --filter-file /proc/self/mem", 1, "can't read further: Input/output error"),
+    ] {
+        let seen = run(&bench, line);
+        assert_eq!((seen.exit, seen.after.trim()), (exit, "7"), "{line}: {seen:?}");
+        assert!(seen.stderr.contains(said), "{line}: {seen:?}");
+    }
+}
+
 /// Each line of the manual's examples ends well, one after the other in one namespace.
 #[test]
 fn the_examples_of_the_manual() {

@@ -66,6 +66,15 @@ fn own(request: &Request) -> Result<(), Failure> {
         let name = row.map_or("", |r| r.name).as_bytes();
         return Err(Failure::usage(&[b"only one value for `--", name, b"' with this command"]));
     }
+    // Counts have an order, and few forms, of their own.
+    if request.count_by.is_some() {
+        if request.given.has(Opt::Sort) {
+            return Err(Failure::usage(&[b"`--sort' does not go with `--count-by'"]));
+        }
+        if request.given.has(Opt::Output) && request.output != Output::JSON {
+            return Err(Failure::usage(&[b"only `-o json' goes with `--count-by'"]));
+        }
+    }
     // What -U sets is no condition.
     let sets = OptSet::of(&[Opt::Status, Opt::Mark]);
     if request.command == Some(Command::Update) && request.negated.any(sets) {

@@ -54,6 +54,8 @@ pub(crate) enum Item<'a> {
     Unknown,
     /// An option at the end of the line that needs a value.
     NoValue,
+    /// A `!` with no option behind it.
+    NothingNegated,
     /// No more options.
     End,
 }
@@ -107,7 +109,7 @@ impl<'a> Scanner<'a> {
         self.negated = false;
         if self.letter == 0 {
             if !self.at_option() {
-                return Item::End;
+                return if self.negated { Item::NothingNegated } else { Item::End };
             }
             if self.words[self.index].starts_with(b"--") {
                 let word = self.words[self.index];
@@ -118,11 +120,18 @@ impl<'a> Scanner<'a> {
         self.letter(short)
     }
 
-    /// Moves to the next option word. `false` if there is none.
+    /// Moves to the next option word. `false` if there is none, or none behind a `!`.
     fn at_option(&mut self) -> bool {
-        if !self.stop_at_operand {
+        if self.stop_at_operand {
+            // The `!` is no operand: what it stands in front of must not be passed over.
+            self.negated = self.words.get(self.index).is_some_and(|word| *word == b"!");
+            self.index += usize::from(self.negated);
+        } else {
             self.move_operands();
             while let Some(word) = self.words.get(self.index).filter(|w| is_operand(w)) {
+                if self.negated {
+                    return false;
+                }
                 self.negated = *word == b"!";
                 self.index += 1;
             }
@@ -278,6 +287,19 @@ mod tests {
             seen.push(s.negated());
         }
         assert_eq!(seen, [true, false, true]);
+    }
+
+    #[test]
+    fn a_negation_is_never_passed_over() {
+        for line in ["ct !", "ct ! ! -z", "ct ! x -z", "ct x ! -- -z"] {
+            assert_eq!(next(&mut scanner(line)), Item::NothingNegated, "{line}");
+        }
+        let words = |line: &'static str| line.split(' ').map(str::as_bytes).collect();
+        let mut s = Scanner::new(words("ct ! -z x ! -z"), true);
+        assert_eq!(next(&mut s), Item::Option(Key::Opt(Opt::Zero), None));
+        assert!(s.negated());
+        assert_eq!(next(&mut s), Item::End);
+        assert_eq!(next(&mut Scanner::new(words("ct ! x"), true)), Item::NothingNegated);
     }
 
     #[test]

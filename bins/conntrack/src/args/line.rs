@@ -54,6 +54,11 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
+    /// How many lines were read.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// How many lines there are, those after the last that was read included.
     pub(crate) fn count(mut self) -> u64 {
         let mut rest = vec![0; 64 << 10];

@@ -74,6 +74,7 @@ pub(crate) fn parse_with(
             Item::Unknown => {
                 return Err(Failure::usage(&[b"unknown option `", scan.shown(), b"'"]));
             }
+            Item::NothingNegated => return Err(misplaced_negation()),
             Item::NoValue => {
                 let word = scan.shown();
                 return Err(Failure::usage(&[b"option `", word, b"' requires an argument"]));
@@ -124,8 +125,12 @@ fn negate(request: &mut Request, key: Key) -> Result<(), Failure> {
             request.negated_fields |= 1 << field as u32;
             Ok(())
         }
-        _ => Err(Failure::usage(&[b"`!' stands in front of options that match entries"])),
+        _ => Err(misplaced_negation()),
     }
+}
+
+fn misplaced_negation() -> Failure {
+    Failure::usage(&[b"`!' stands in front of options that match entries"])
 }
 
 fn command(

@@ -1,13 +1,13 @@
 //! Lines of a file and their words, found ahead of their use on a thread of their own: that is a
 //! quarter of the work that a long file makes before its first line can be done.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, ErrorKind};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::args::{Line, Lines, split};
-use crate::failure::Failure;
+use crate::failure::{Failure, errno_text};
 
 /// Octets after which a batch is handed on.
 const BYTES: usize = 128 << 10;
@@ -21,7 +21,7 @@ pub(super) struct Batch {
     words: Vec<Range<usize>>,
     /// Each line, and how many words it and those before it have.
     lines: Vec<(Line, usize)>,
-    /// Number of the line that follows and cannot be split, and why.
+    /// Number of the line that follows and cannot be read or split, and why.
     refused: Option<(u64, Failure)>,
     /// Nothing more follows.
     last: bool,
@@ -48,10 +48,20 @@ impl Batch {
         self.words.clear();
         self.lines.clear();
         while self.text.len() < BYTES {
-            // What cannot be read, a directory for one, counts as empty.
-            let Ok(Some(line)) = lines.next(&mut self.text) else {
-                self.last = true;
-                return;
+            let line = match lines.next(&mut self.text) {
+                Ok(Some(line)) => line,
+                Ok(None) => {
+                    self.last = true;
+                    return;
+                }
+                Err(error) => {
+                    // A directory counts as empty, as with the original.
+                    if error.kind() != ErrorKind::IsADirectory {
+                        self.refused = Some((lines.number() + 1, unreadable(&error)));
+                    }
+                    self.last = true;
+                    return;
+                }
             };
             if let Err(failure) = split(&mut self.text, line.place.clone(), &mut self.words) {
                 self.refused = Some((line.number, failure));
@@ -77,6 +87,11 @@ impl Batch {
         }
         self.refused.take().map_or(Ok(()), Err)
     }
+}
+
+fn unreadable(error: &io::Error) -> Failure {
+    let reason = errno_text(error.raw_os_error().unwrap_or(0));
+    Failure::other(&[b"can't read further: ", reason.as_bytes()])
 }
 
 /// Hands each line to `take` until one fails.
