@@ -24,6 +24,8 @@ mod features;
 #[cfg(test)]
 mod filters;
 #[cfg(test)]
+mod following;
+#[cfg(test)]
 mod json;
 #[cfg(test)]
 mod normal;

@@ -7,7 +7,7 @@ use proto_ctnl::{
     Content, Expect, ExpectMessage, ExpectRef, Flow, FlowMessage, FlowRef, Messages, Present,
 };
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::dump::dump;
 use super::origin::Origins;
@@ -26,6 +26,10 @@ const SOCKET_BYTES: u32 = 96 << 20;
 const EVENT_BYTES: usize = 64 << 10;
 /// Events that are shown together at most before they are written.
 const BURST: usize = 256;
+
+/// How long after a snapshot events may come of what it shows: the kernel puts a flow into the table
+/// first and tells of it then.
+const BELATED: Duration = Duration::from_secs(1);
 
 const ENOBUFS: i32 = 105;
 const EAGAIN: i32 = 11;
@@ -176,6 +180,8 @@ struct FlowEvents<'a> {
     /// What the snapshot showed, until the events are read that came while it was taken: they tell
     /// of some of these once more.
     known: HashSet<u32>,
+    /// When that is, once they are read.
+    forget: Option<Instant>,
 }
 
 impl<'a> FlowEvents<'a> {
@@ -189,6 +195,7 @@ impl<'a> FlowEvents<'a> {
             flow: Flow::default(),
             shown: 0,
             known: HashSet::new(),
+            forget: None,
         })
     }
 
@@ -197,12 +204,15 @@ impl<'a> FlowEvents<'a> {
         let mut kernel = Kernel::open(Command::List, request.table)?;
         let Self { filter, show, document, known, .. } = self;
         dump(&mut kernel, request, filter, |flow| {
+            // Where flows go while it is read, the kernel sends their neighbours again.
+            if !known.insert(flow.id) {
+                return Ok(());
+            }
             if show.form == Form::Xml {
                 document.before_element(out);
             }
             show.flow(flow, &mut out.buffer);
             out.buffer.push(b'\n');
-            known.insert(flow.id);
             out.line_done()
         })?;
         out.flush()
@@ -219,12 +229,15 @@ impl<'a> FlowEvents<'a> {
             })?;
             out.flush()?;
         }
-        self.known = HashSet::new();
+        self.forget = Some(Instant::now() + BELATED);
         Ok(())
     }
 
     /// Whether the event tells what the snapshot has shown.
     fn is_double(&mut self, kind: EventKind) -> bool {
+        if self.forget.is_some_and(|time| Instant::now() >= time) {
+            (self.known, self.forget) = (HashSet::new(), None);
+        }
         if self.known.is_empty() || !self.flow.present.has(Present::ID) {
             return false;
         }
