@@ -116,6 +116,23 @@ fn a_file_of_conditions() {
     assert_eq!((seen.exit, seen.after.trim()), (0, "5"), "{seen:?}");
 }
 
+/// It would be one that all flows meet.
+#[test]
+fn a_line_without_a_condition_is_refused() {
+    need_root!();
+    let bench = Bench::new();
+    for line in ["conntrack", "expect", "d", "--", "-a 5", "-M /dev/null"] {
+        let seen = bench.run(&json!({
+            "files": { "$D/f": format!("-p udp\n{line}\n") },
+            "setup": TABLE,
+            "argv": ["-D", "--filter-file", "$D/f"],
+            "after": ["$CT -C"],
+        }));
+        assert_eq!((seen.exit, seen.after.trim()), (2, "7"), "{line}: {seen:?}");
+        assert!(seen.stderr.contains("only options that match entries go here"), "{seen:?}");
+    }
+}
+
 /// Long files are read ahead, in pieces.
 #[test]
 fn a_bad_line_of_a_long_file_is_named_and_nothing_is_done() {

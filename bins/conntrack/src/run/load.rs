@@ -313,7 +313,11 @@ pub(super) fn filters(request: &Request) -> Result<Vec<Filter>, Failure> {
     let (mut reader, mut filters) = (Reader::new(false), Vec::new());
     let read = batches::read(&mut lines, |line| {
         let request = reader.read(&[b"-L"], line.iter())?;
-        if request.given.any(SETTINGS) {
+        let mut conditions = request.given;
+        conditions.remove(Opt::Labelmap);
+        // All flows would match a line without a condition.
+        let has_none = conditions.is_empty() || request.table != Table::Conntrack;
+        if has_none || conditions.any(SETTINGS) {
             return Err(Failure::usage(&[b"only options that match entries go here"]));
         }
         feasible(&request)?;
