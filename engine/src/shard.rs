@@ -268,21 +268,20 @@ impl Shard {
             self.counters.filtered += 1;
             return;
         }
-        for (bit, counters) in
-            [Present::COUNTERS_ORIG, Present::COUNTERS_REPLY].into_iter().zip(flow.counters)
-        {
-            if flow.present.has(bit) {
-                self.counters.traffic.bytes += counters.bytes;
-                self.counters.traffic.packets += counters.packets;
-            }
-        }
         if self.bypass_event(now, event, origin) {
+            self.count_traffic();
             return;
         }
         let flow = &self.scratch;
         let zone = if flow.present.has(Present::ZONE) { flow.zone } else { 0 };
+        let found = self.caches.internal.find(&flow.orig, zone);
+        // Whose the others were is not known.
+        if found.is_some() {
+            self.count_traffic();
+        }
+        let flow = &self.scratch;
         let internal = &mut self.caches.internal;
-        match (internal.find(&flow.orig, zone), origin.on_destroy()) {
+        match (found, origin.on_destroy()) {
             (_, Effect::Ignore) => {}
             (None, _) => internal.note_destroyed(&flow.orig, zone),
             (Some(index), Effect::CacheAndSend | Effect::Confirm) if self.replicates => {
@@ -297,6 +296,19 @@ impl Shard {
                 }
                 internal.note_destroyed(&flow.orig, zone);
                 internal.remove(index);
+            }
+        }
+    }
+
+    /// Adds what the flow at hand carried to the traffic that ended.
+    fn count_traffic(&mut self) {
+        let flow = &self.scratch;
+        for (bit, counters) in
+            [Present::COUNTERS_ORIG, Present::COUNTERS_REPLY].into_iter().zip(flow.counters)
+        {
+            if flow.present.has(bit) {
+                self.counters.traffic.bytes += counters.bytes;
+                self.counters.traffic.packets += counters.packets;
             }
         }
     }

@@ -284,7 +284,7 @@ pub struct NetlinkFigures {
     pub unknown_dumps: u64,
     /// Times that the kernel had events and no room for them.
     pub overruns: u64,
-    /// Flushes of the kernel's table.
+    /// Flushes of the kernel's tables.
     pub flushes: u64,
     /// Re-readings of the kernel's table.
     pub resyncs: u64,

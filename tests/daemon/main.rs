@@ -9,6 +9,8 @@ mod outputs;
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod settings;

@@ -28,6 +28,8 @@ ln -s "$0/syslog" "$0/dev/log" && mount --rbind "$0/dev" /dev && exec "$@"
 #[derive(Debug)]
 pub(crate) struct Place {
     make: Make,
+    /// The namespace's file.
+    namespace: PathBuf,
     directory: TempDir,
     daemon: Child,
     syslog: Arc<Mutex<Vec<String>>>,
@@ -56,7 +58,7 @@ impl Place {
         command.arg("-C").arg(here.join("conf")).stdin(Stdio::null());
         command.stdout(console.try_clone().expect("a file")).stderr(console);
         let daemon = command.spawn().expect("nsenter can be started");
-        let mut place = Self { make, directory, daemon, syslog, notices };
+        let mut place = Self { make, namespace: ns.path(), directory, daemon, syslog, notices };
         wait_until(LIMIT, "the daemon starts", || {
             assert!(!place.ended(), "it ended: {}", place.read("console"));
             place.ask(30).is_some_and(|answer| !answer.is_empty())
@@ -84,11 +86,12 @@ impl Place {
         std::mem::take(&mut *self.notices.lock().expect("nobody panics with it"))
     }
 
-    /// Runs a client command of the daemon's own make.
+    /// Runs a client command of the daemon's own make, where it sees the daemon's devices.
     pub(crate) fn client(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("timeout");
-        command.arg("60").arg(self.make.program("conntrackd")).arg("-C").arg(self.path("conf"));
-        command.args(arguments).output().expect("timeout can be started")
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace.display())).args(["--", "timeout", "60"]);
+        command.arg(self.make.program("conntrackd")).arg("-C").arg(self.path("conf"));
+        command.args(arguments).output().expect("nsenter can be started")
     }
 
     /// The answer to a request; `None` if nobody listens.

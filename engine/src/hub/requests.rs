@@ -159,6 +159,7 @@ impl Hub {
     fn flush_kernel(&mut self, now: Instant, asker: Asker, scope: Scope) {
         if scope != Scope::Flows && self.expectations {
             self.log.notice(format_args!("flushing kernel expect table"));
+            self.base.netlink.flushes += 1;
             self.shards.local.flush_kernel_expects();
         }
         if scope == Scope::Expects {
