@@ -58,3 +58,10 @@ pub fn die_of_broken_pipes() {
     // SAFETY: the default disposition runs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
+
+/// Has a write that would make a file larger than this process may make one (`RLIMIT_FSIZE`) fail
+/// with `EFBIG`, instead of ending the process.
+pub fn refuse_oversized_files() {
+    // SAFETY: a signal that is ignored runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}

@@ -35,7 +35,7 @@ pub use error::IoError;
 pub use fd::Fd;
 pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
 pub use interface::{Interface, watch_interfaces};
-pub use interrupt::{Interrupts, Woken, die_of_broken_pipes};
+pub use interrupt::{Interrupts, Woken, die_of_broken_pipes, refuse_oversized_files};
 pub use large_pages::LargePages;
 pub use lookup::FlowLookup;
 pub use netlink::{ACK_CHARGE_BYTES, DUMP_BYTES, Received, RequestSocket};

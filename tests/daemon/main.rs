@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod filters;
 #[cfg(test)]
+mod limits;
 mod logs;
 #[cfg(test)]
 mod outputs;

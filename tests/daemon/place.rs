@@ -40,6 +40,11 @@ impl Place {
     /// Starts a daemon of `make`. `HERE` in the configuration is its directory; where it listens
     /// and its lock are added.
     pub(crate) fn start(ns: &Netns, make: Make, config: &str) -> Self {
+        Self::limited(ns, make, config, "")
+    }
+
+    /// The same under a limit, written as a shell command.
+    pub(crate) fn limited(ns: &Netns, make: Make, config: &str, limit: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("std-").tempdir_in("/tmp");
         let directory = directory.expect("/tmp is writable");
         let here = directory.path();
@@ -53,7 +58,8 @@ impl Place {
         let notices = collect(&here.join("notify"));
         let console = fs::File::create(here.join("console")).expect("own directory");
         let mut command = ns.daemon("unshare");
-        command.args(["--mount", "sh", "-c", OWN_DEV]).arg(here).arg(make.program("conntrackd"));
+        let script = format!("{limit}{OWN_DEV}");
+        command.args(["--mount", "sh", "-c", &script]).arg(here).arg(make.program("conntrackd"));
         command.env("NOTIFY_SOCKET", here.join("notify"));
         command.arg("-C").arg(here.join("conf")).stdin(Stdio::null());
         command.stdout(console.try_clone().expect("a file")).stderr(console);

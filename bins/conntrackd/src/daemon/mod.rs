@@ -22,7 +22,7 @@ use crate::conf::convert::{Refusal, convert};
 use crate::conf::environment::Machine;
 use crate::conf::settings::{Facility, Scheduler, Settings};
 use crate::lock::Lock;
-use crate::log::{Destinations, FlowLogger, Logger, Sink};
+use crate::log::{Destinations, FlowLogger, Logger, Sink, Terminal};
 use crate::notify::Notify;
 use crate::system::error_text;
 use background::Parent;
@@ -73,8 +73,13 @@ struct Failed;
 
 /// Is the daemon until it is stopped. Gives the exit status.
 pub fn run(settings: &Settings, background: bool, engine: impl Engine) -> u8 {
-    let destinations =
-        Destinations { console: true, file: settings.log_file.clone(), facility: settings.syslog };
+    // A log that may not grow is told by an error, as a full disk is.
+    ::io::refuse_oversized_files();
+    let destinations = Destinations {
+        console: Terminal::All,
+        file: settings.log_file.clone(),
+        facility: settings.syslog,
+    };
     let sink = match Sink::open(destinations) {
         Ok(sink) => sink,
         Err(error) => return cannot_open(settings.log_file.as_deref(), &error),
@@ -89,7 +94,8 @@ pub fn run(settings: &Settings, background: bool, engine: impl Engine) -> u8 {
     let parent = match background {
         false => None,
         true => {
-            logger.leave_console();
+            // Whoever waits for the start is told why it fails.
+            logger.set_console(Terminal::Errors);
             match background::leave(&notify) {
                 Ok(background::Side::Child(parent)) => Some(parent),
                 Ok(background::Side::Parent(status)) => return status,
@@ -158,6 +164,9 @@ fn be(
         }
         cannot_start(logger)
     })?;
+    if parent.is_some() {
+        logger.set_console(Terminal::Nothing);
+    }
     // The engine has blocked its signals, so they do not hit this thread.
     let flow_writer = flow_log.as_ref().map_or(Ok(()), |log| log.start_writer(logger.clone()));
     if let Err(error) = logger.start_writer().and(flow_writer) {

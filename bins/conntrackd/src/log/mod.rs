@@ -24,7 +24,7 @@ use engine::log::{Level, Log};
 pub use flows::FlowLogger;
 pub use line::print_early;
 use repeats::Repeats;
-pub use sink::{Destinations, Sink};
+pub use sink::{Destinations, Sink, Terminal};
 
 use crate::system::error_text;
 
@@ -95,11 +95,12 @@ impl Logger {
         Ok(())
     }
 
-    /// Stops writing to the console, for a daemon that leaves its terminal.
-    pub fn leave_console(&self) {
+    /// What the console gets from now on, for a daemon that leaves its terminal. Nothing changes
+    /// once the writer has started.
+    pub fn set_console(&self, console: Terminal) {
         let mut own = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sink) = &mut *own {
-            sink.leave_console();
+            sink.set_console(console);
         }
     }
 
@@ -269,8 +270,11 @@ mod tests {
     use std::fs;
 
     fn logger(path: &std::path::Path) -> Logger {
-        let destinations =
-            Destinations { console: false, file: Some(path.to_owned()), facility: None };
+        let destinations = Destinations {
+            console: Terminal::Nothing,
+            file: Some(path.to_owned()),
+            facility: None,
+        };
         Logger::new(Sink::open(destinations).expect("a file"))
     }
 

@@ -12,11 +12,32 @@ use super::line_file::LineFile;
 use super::syslog::Syslog;
 use crate::conf::settings::Facility;
 
+/// What goes to standard output and standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// All lines.
+    All,
+    /// Errors only: a daemon that leaves its terminal tells why it does not start, nothing else.
+    Errors,
+    /// Nothing.
+    Nothing,
+}
+
+impl Terminal {
+    fn takes(self, level: Level) -> bool {
+        match self {
+            Self::All => true,
+            Self::Errors => level == Level::Error,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// The destinations of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destinations {
     /// Standard output and standard error.
-    pub console: bool,
+    pub console: Terminal,
     /// A file to append to.
     pub file: Option<PathBuf>,
     /// The system log.
@@ -38,9 +59,9 @@ impl Sink {
         Ok(Self { to, file, syslog })
     }
 
-    /// No more lines for the console.
-    pub(super) fn leave_console(&mut self) {
-        self.to.console = false;
+    /// From now on the console gets this.
+    pub(super) fn set_console(&mut self, console: Terminal) {
+        self.to.console = console;
     }
 
     /// Opens the file again by its name. If that fails the old one is kept.
@@ -57,7 +78,7 @@ impl Sink {
         if let Some(file) = &mut self.file {
             written = file.write(&[&text[..], b"\n"].concat()).is_ok();
         }
-        if self.to.console {
+        if self.to.console.takes(line.level) {
             to_console(line.level, text);
         }
         if let Some(syslog) = &mut self.syslog {
