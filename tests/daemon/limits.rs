@@ -1,6 +1,7 @@
 //! A daemon that meets the limits of its process: it says so, or goes on with less.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -67,4 +68,22 @@ fn a_log_that_may_not_grow_costs_lines_and_not_the_daemon() {
     });
     place.stop();
     assert!(!place.path("lock").exists() && !place.path("ctl").exists());
+}
+
+#[test]
+fn silent_clients_make_room_when_descriptors_run_out() {
+    need_root!();
+    let ns = Netns::new("nofile");
+    let mut place = Place::limited(&ns, Make::Ours, "Stats {\n}\n", "ulimit -n 60");
+    let silent: Vec<_> =
+        (0..100).map(|_| UnixStream::connect(place.path("ctl")).expect("it listens")).collect();
+    let mut figures = String::new();
+    wait_until(LIMIT, "another client is answered", || {
+        figures = String::from_utf8_lossy(&place.client(&["-s", "engine"]).stdout).into_owned();
+        !figures.is_empty()
+    });
+    let dropped = figures.lines().find_map(|line| line.strip_prefix("clients dropped: "));
+    assert!(dropped.is_some_and(|count| count != "0"), "{figures}");
+    drop(silent);
+    place.stop();
 }

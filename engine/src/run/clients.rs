@@ -86,9 +86,7 @@ impl Clients {
         fd: OwnedFd,
     ) -> Result<(), IoError> {
         if self.clients.len() >= CLIENTS_MAX {
-            let silent = self.clients.iter().position(|c| c.read < 4);
-            let stuck = || self.clients.iter().position(|c| c.is_stuck(now));
-            let Some(at) = silent.or_else(stuck) else { return Ok(()) };
+            let Some(at) = self.expendable(now) else { return Ok(()) };
             self.drop_client(ring, at)?;
         }
         let Some(group) = self.group else { return Ok(()) };
@@ -108,6 +106,21 @@ impl Clients {
             reports: false,
         });
         Ok(())
+    }
+
+    /// Makes room for a connection that finds no descriptor: the client goes that is silent for the
+    /// longest time, or else one that does not read.
+    pub(super) fn make_room(&mut self, now: Instant, ring: &mut Ring) -> Result<(), IoError> {
+        match self.expendable(now) {
+            Some(at) => self.drop_client(ring, at),
+            None => Ok(()),
+        }
+    }
+
+    /// The client that another one may replace.
+    fn expendable(&self, now: Instant) -> Option<usize> {
+        let silent = self.clients.iter().position(|c| c.read < 4);
+        silent.or_else(|| self.clients.iter().position(|c| c.is_stuck(now)))
     }
 
     fn position(&self, asker: Asker) -> Option<usize> {

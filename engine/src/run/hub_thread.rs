@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use io::{Completion, Fd, IoError, Outcome, Ring, Signals, Waker};
+use io::{Completion, Errno, Fd, IoError, Outcome, Ring, Signals, Waker};
 
 use super::clients::{Clients, Said};
 use super::dump::{DumpReader, Progress};
@@ -26,6 +26,8 @@ pub(super) struct HubThread {
     pub(super) dump: DumpReader,
     pub(super) clients: Clients,
     pub(super) listener: Option<Fd>,
+    /// When connections are taken again after one was not.
+    pub(super) accept_again: Option<Instant>,
     pub(super) signals: Signals,
     pub(super) pacer: Pacer,
     pub(super) heartbeat: Arc<AtomicU64>,
@@ -43,6 +45,8 @@ const SIGTERM: i32 = 15;
 /// The signals that the hub reads.
 pub(super) const SIGNALS: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
+/// How long no connection is taken after one was not: time for a descriptor to get free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// Time given to clients to take their last answer when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -121,6 +125,7 @@ impl HubThread {
             self.clients.answer(answer);
         }
         self.clients.send(now, &mut self.ring)?;
+        self.accept_again(now)?;
         while let Some(asker) = self.clients.poll_dropped() {
             self.hub.base.engine.clients_dropped += 1;
             self.hub.gone(asker);
@@ -154,6 +159,7 @@ impl HubThread {
             self.hub.poll_timeout(),
             self.hub.shards.local.poll_timeout(),
             self.peers.poll_timeout(),
+            self.accept_again,
         ];
         let deadline = deadline.into_iter().flatten().min();
         let (hub, io, sleep) = (&self.hub, &self.io, &self.sleep);
@@ -189,8 +195,11 @@ impl HubThread {
             Token::Accept => match (outcome, &self.listener) {
                 (Outcome::Accepted(fd), _) => self.clients.accept(now, &mut self.ring, fd)?,
                 // Descriptors or memory are short for now.
-                (Outcome::Failed(_), Some(listener)) => {
-                    self.ring.accept(Token::Accept.raw(), listener)?;
+                (Outcome::Failed(error), Some(_)) => {
+                    if matches!(error, Errno::MFILE | Errno::NFILE) {
+                        self.clients.make_room(now, &mut self.ring)?;
+                    }
+                    self.accept_again = Some(now + ACCEPT_PAUSE);
                 }
                 _ => {}
             },
@@ -213,6 +222,17 @@ impl HubThread {
                     completion,
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes connections again once the pause is over.
+    fn accept_again(&mut self, now: Instant) -> Result<(), IoError> {
+        if self.accept_again.is_some_and(|at| at <= now)
+            && let Some(listener) = &self.listener
+        {
+            self.accept_again = None;
+            self.ring.accept(Token::Accept.raw(), listener)?;
         }
         Ok(())
     }

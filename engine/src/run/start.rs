@@ -165,6 +165,7 @@ impl Daemon {
             dump: DumpReader::open(expectations).map_err(StartError::Kernel)?,
             clients: Clients::new(),
             listener: parts.control.map(|listener| Fd::from(OwnedFd::from(listener))),
+            accept_again: None,
             signals,
             pacer: Pacer::new(plan.linger),
             heartbeat: parts.heartbeat,
