@@ -194,6 +194,18 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
             "Sync {\n Mode FTFW {\n  ResendQueueSize 10\n }\n}\n".into(),
             "F:3:3: warning: ResendQueueSize 10 is below ACKWindowSize 300",
         ),
+        (
+            "Sync {\n Mode FTFW {\n  ResendQueueSize 4294967295\n }\n}\n".into(),
+            "F:3:3: warning: ResendQueueSize 4294967295 is beyond use",
+        ),
+        (
+            "Sync {\n Mode FTFW {\n  ACKWindowSize 4294967295\n }\n}\n".into(),
+            "F:3:3: warning: ACKWindowSize 4294967295 is beyond use",
+        ),
+        (
+            "Engine {\n CPUs 0,1022-1023\n}\n".into(),
+            "F:2:2: warning: the daemon may not run on CPU 1022 and 1 more",
+        ),
     ];
     for (text, expected) in cases {
         let (report, status) = check(&ns, &text);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use io::sysctl;
+use io::{cpu, sysctl};
 use rustix::fs::{Access, access};
 
 use super::Findings;
@@ -17,6 +17,7 @@ pub(super) fn check(settings: &Settings, outline: &Outline, findings: &mut Findi
     check_files(settings, outline, findings);
     check_buffers(settings, outline, findings);
     check_kernel(settings, outline, findings);
+    check_cpus(settings, outline, findings);
     if settings.sync.is_none() && settings.stats.is_none() && settings.helpers.is_empty() {
         findings.warning(
             None,
@@ -124,6 +125,22 @@ fn check_buffers(settings: &Settings, outline: &Outline, findings: &mut Findings
             outline.find(&["General", "NetlinkBufferSize"]),
             format!("this process gets {} octets of NetlinkBufferSize {size}", granted * 2),
             format!("start the daemon with CAP_NET_ADMIN, or sysctl net.core.rmem_max={wanted}"),
+        );
+    }
+}
+
+fn check_cpus(settings: &Settings, outline: &Outline, findings: &mut Findings) {
+    let here = cpu::available_cores();
+    let list = |cpus: &[u16]| cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let mut absent = settings.engine.cpus.clone();
+    absent.retain(|cpu| !here.contains(cpu));
+    if let [first, rest @ ..] = &absent[..] {
+        let others =
+            if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        findings.warning(
+            outline.find(&["Engine", "CPUs"]),
+            format!("the daemon may not run on CPU {first}{others}: their shards run anywhere"),
+            format!("choose from {}, or remove it", list(&here)),
         );
     }
 }

@@ -6,6 +6,13 @@ use crate::conf::outline::Outline;
 use crate::conf::settings::Sync;
 use crate::conf::token::ModeName;
 
+/// Messages in the resend queue above which a warning is given: what a busy node says in several
+/// seconds, and some tens of megabytes.
+const RESEND_QUEUE_SENSIBLE: u32 = 1 << 20;
+/// The same of messages that one acknowledgement covers: all of them wait in the resend queue for
+/// it.
+const ACK_WINDOW_SENSIBLE: u32 = 1 << 16;
+
 pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
     let in_mode = |word| outline.find(&["Sync", "Mode", word]);
     let modes = sync.modes.iter().filter(|line| line.is_some()).count();
@@ -22,6 +29,21 @@ pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
             "there are several modes: FTFW goes before ALARM, ALARM before NOTRACK",
             "remove all but one",
         );
+    }
+    if mode(sync) == ModeName::Ftfw {
+        let limits = [
+            ("ResendQueueSize", sync.resend_queue, RESEND_QUEUE_SENSIBLE, 131_072),
+            ("ACKWindowSize", sync.ack_window, ACK_WINDOW_SENSIBLE, 300),
+        ];
+        for (word, size, sensible, usual) in limits {
+            if size > sensible {
+                findings.warning(
+                    in_mode(word),
+                    format!("{word} {size} is beyond use: that many messages are kept in memory"),
+                    format!("set {word} to {sensible} at most; {usual} is usual"),
+                );
+            }
+        }
     }
     match mode(sync) {
         ModeName::Ftfw if sync.resend_queue < sync.ack_window => findings.warning(
