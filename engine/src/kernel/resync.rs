@@ -254,7 +254,10 @@ impl KernelSide {
             return Absorbed::Filtered;
         }
         let (mut differs, mut other) = (true, false);
-        let mut told = tell != Tell::Changes;
+        // Of one that has ended peers have heard, or will: that another began in its place is news
+        // that nobody else has.
+        let ended = || cache.find_any(&seen.orig, super::batch::zone(seen)).is_some();
+        let mut told = tell != Tell::Changes || index.is_none() && ended();
         if let Some(index) = index
             && let Some(meta) = cache.load(index, &mut self.stored)
         {

@@ -114,6 +114,20 @@ fn a_resync_on_command_merges_only() {
 }
 
 #[test]
+fn one_that_begins_where_another_ended_is_told_whoever_finds_it() {
+    for purpose in [DumpPurpose::Merge, DumpPurpose::Reconcile] {
+        let mut b = bench();
+        let index = b.caches.internal.replace(&kernel_tcp(1), 0).unwrap().index;
+        b.caches.internal.sent(index, false);
+        b.caches.internal.kill(index);
+        b.caches.internal.sent(index, true);
+        b.table = vec![kernel_tcp(1)];
+        assert_eq!(resync(&mut b, purpose).created, 1, "its event was lost");
+        assert_eq!(b.changes(), [(Change::New, 1)], "{purpose:?}");
+    }
+}
+
+#[test]
 fn an_entry_that_only_an_update_made_is_completed_and_told() {
     // The update came before the reading, or while it runs, when it may be newer.
     for during in [false, true] {
