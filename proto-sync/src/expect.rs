@@ -151,12 +151,14 @@ impl<'a> ExpectPayload<'a> {
     ///
     /// # Errors
     /// An attribute that an expectation can not have, or of a size that it can not have; no
-    /// master.
+    /// master; a name that is none.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
         let mut table = Table::walk(payload, &LIMITS)?;
         table.exclude(id::MASTER_IPV4, id::MASTER_IPV6);
         table.exclude(id::EXPECT_IPV4, id::EXPECT_IPV6);
         table.exclude(id::MASK_IPV4, id::MASK_IPV6);
+        table.check_name(id::HELPER_NAME)?;
+        table.check_name(id::FN)?;
         let payload = Self { table };
         match payload.master() {
             Some(_) => Ok(payload),

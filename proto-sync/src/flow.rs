@@ -341,7 +341,8 @@ impl<'a> FlowPayload<'a> {
     /// accepted.
     ///
     /// # Errors
-    /// An attribute that a flow can not have, or of a size that it can not have; no addresses.
+    /// An attribute that a flow can not have, or of a size that it can not have; no addresses; a
+    /// helper's name that is none.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
         let mut table = Table::walk(payload, &LIMITS)?;
         table.exclude(id::IPV4, id::IPV6);
@@ -351,6 +352,7 @@ impl<'a> FlowPayload<'a> {
         if !table.has(id::IPV4) && !table.has(id::IPV6) {
             return Err(table.missing(id::IPV4));
         }
+        table.check_name(id::HELPER_NAME)?;
         Ok(Self { table })
     }
 

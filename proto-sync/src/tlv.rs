@@ -23,6 +23,8 @@ pub enum PayloadErrorKind {
     BadSize,
     /// More octets than any message has.
     TooLong,
+    /// A name with octets that no name of the kernel has: they would go raw to a terminal or into XML.
+    BadName,
     /// An attribute without which a message names no flow is not there.
     Missing,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for PayloadError {
             PayloadErrorKind::UnknownId => "unknown",
             PayloadErrorKind::BadSize => "bad size",
             PayloadErrorKind::TooLong => "message too long",
+            PayloadErrorKind::BadName => "not a name",
             PayloadErrorKind::Missing => "missing",
         };
         write!(f, "attribute {} at offset {}: {what}", self.id, self.offset)
@@ -111,6 +114,18 @@ impl<'a, const N: usize> Table<'a, N> {
     /// The error that neither of two attributes, of which one is needed, is there.
     pub(crate) const fn missing(&self, id: u16) -> PayloadError {
         PayloadError { kind: PayloadErrorKind::Missing, id, offset: self.payload.len() as u16 }
+    }
+
+    /// Checks that the attribute, if it is there, is a name: visible ASCII without what XML sets apart,
+    /// up to the first NUL or the end.
+    pub(crate) fn check_name(&self, id: u16) -> Result<(), PayloadError> {
+        let text = |octet: &u8| octet.is_ascii_graphic() && !b"<>&\"'".contains(octet);
+        let name = self.bytes(id).unwrap_or_default();
+        if name.iter().take_while(|&&octet| octet != 0).all(text) {
+            return Ok(());
+        }
+        let offset = self.at[usize::from(id)] - ATTR_HEADER as u16;
+        Err(PayloadError { kind: PayloadErrorKind::BadName, id, offset })
     }
 
     /// Whether attribute `id` is there.

@@ -10,7 +10,7 @@ use proto_ctnl::{
 };
 use proto_sync::{
     EXPECT_MESSAGE_MAX, EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowPayload, HEADER_LEN,
-    Kind, Messages, encode_expect, encode_flow,
+    Kind, Messages, PayloadErrorKind, encode_expect, encode_flow,
 };
 
 const ALL: EncodeOptions = EncodeOptions { window_tracking: true, timeout: true };
@@ -50,7 +50,8 @@ fn tuple() -> impl Strategy<Value = Tuple> {
 }
 
 fn name<const N: usize>(longest: usize) -> impl Strategy<Value = Name<N>> {
-    prop::collection::vec(1u8.., 1..=longest).prop_map(|octets| Name::new(&octets).unwrap())
+    let octet = prop::sample::select(b"-.0aZ_~".as_slice());
+    prop::collection::vec(octet, 1..=longest).prop_map(|octets| Name::new(&octets).unwrap())
 }
 
 prop_compose! {
@@ -324,4 +325,20 @@ fn names_that_do_not_fit_are_left_out() {
     let mut expect = Expect { present: ExpectPresent::FUNCTION, ..Expect::default() };
     expect.function = Name::new(&[b'f'; 28]).unwrap();
     assert_eq!(encode_expect(Kind::ExpectNew, &expect, &ALL, &mut out), Some(8));
+}
+
+/// A peer that sends such a name would write to the operator's terminal, or break XML.
+#[test]
+fn what_is_no_name_of_a_helper_costs_the_message() {
+    let present = Present(Present::ORIG.0 | Present::HELPER.0);
+    let mut flow = Flow { present, ..Flow::default() };
+    for (name, good) in
+        [(b"Q.931".as_slice(), true), (b"a\x1b[31m", false), (b"a<b", false), (b"\xc3\xa9", false)]
+    {
+        flow.helper = Name::new(name).unwrap();
+        let mut out = [0; 400];
+        let len = encode_flow(Kind::New, &flow, &ALL, &mut out).unwrap();
+        let refused = FlowPayload::parse(&out[HEADER_LEN..len]).err().map(|error| error.kind);
+        assert_eq!(refused, (!good).then_some(PayloadErrorKind::BadName), "{name:?}");
+    }
 }

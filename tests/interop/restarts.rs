@@ -68,6 +68,8 @@ fn sender_survives(a: Make, b: Make, mode: Mode, link: Link) {
     }
     std::thread::sleep(WHILE);
     assert!(churn.stop() > 1000);
+    // What it lost of the events it would read again after half a minute.
+    pair.a.client(&["-R"]);
     // What began while it was away was told to nobody, and what ended then is told never.
     pair.b.client(&["-n"]);
     assert_eq!(apart(&pair, CONVERGE, true), None);

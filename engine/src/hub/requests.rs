@@ -157,6 +157,12 @@ impl Hub {
     }
 
     fn flush_kernel(&mut self, now: Instant, asker: Asker, scope: Scope) {
+        if self.commands.is_committing() {
+            // Both would say that they did all of it, and the table would hold a part.
+            self.log.error(format_args!("ignoring flush command, commit still in progress"));
+            self.failed(asker);
+            return;
+        }
         if scope != Scope::Flows && self.expectations {
             self.log.notice(format_args!("flushing kernel expect table"));
             self.base.netlink.flushes += 1;
