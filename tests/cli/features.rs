@@ -290,3 +290,14 @@ fn the_examples_of_the_manual() {
     let seen = bench.run(&json!({ "argv": ["-V"], "after": lines }));
     assert_eq!(seen.after, "", "{seen:?}");
 }
+
+#[test]
+fn the_usage_says_whose_program_it_is() {
+    need_root!();
+    let bench = Bench::new();
+    for line in ["-h", "--help", "--help=D", "-h -p tcp"] {
+        let seen = run(&bench, line);
+        assert_eq!(seen.exit, 0, "{line}: {seen:?}");
+        assert!(seen.stdout.contains("\nshardtrack's program"), "{line}: {seen:?}");
+    }
+}

@@ -20,6 +20,10 @@ const COMMANDS: [(Command, &str, &str); 13] = [
     (Command::Help, "--help=COMMAND", "print the options of a command, such as --help=D"),
 ];
 
+/// Whose program it is.
+const ABOUT: &str =
+    "shardtrack's program to look at, change and watch the flows of this machine.\n\n";
+
 /// What is said of the other commands and the tables.
 const NOTES: &str =
     "  -R FILE                    do what the lines of a file say; - is standard input
@@ -94,6 +98,7 @@ pub(super) fn usage(request: &Request, program: &[u8]) -> Result<(), Failure> {
     text.extend_from_slice(b"Usage: ");
     text.extend_from_slice(program);
     text.extend_from_slice(b" [commands] [options]\n\n");
+    text.extend_from_slice(ABOUT.as_bytes());
     let table = request.table;
     for (command, name, what) in COMMANDS {
         if request.help_for.is_none_or(|c| c == command) {
