@@ -164,7 +164,9 @@ fn in_the_background() {
     assert!(place.call(&["-s", "runtime"]).status.success());
     let second = place.call(&["-d"]);
     assert_eq!(second.status.code(), Some(1));
-    assert_eq!((text(&second.stdout), text(&second.stderr)), Default::default());
+    let said = text(&second.stderr);
+    assert!(text(&second.stdout).is_empty() && said.lines().count() == 1, "{said}");
+    assert!(said.contains("[ERROR] lockfile") && said.contains("already running?"), "{said}");
     place.stop();
     let path = place.file("log");
     wait("the last line", || {
