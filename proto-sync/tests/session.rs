@@ -233,6 +233,35 @@ fn a_restarted_peer_gets_what_it_did_not_acknowledge() {
     assert_eq!(session.last_received(), Some(9));
 }
 
+/// Each forged greeting once made a node send again all that was in flight, at once.
+#[test]
+fn everything_in_flight_is_repeated_once_a_second_however_many_greetings_come() {
+    let now = Instant::now();
+    let mut session = session(FTFW, 0, 0, now);
+    let mut owner = Owner::with(4);
+    let repeat = |owner: &mut Owner| owner.queue.extend(core::mem::take(&mut owner.nacked));
+    drain(&mut session, now, &mut owner);
+    let mut repeated = 0;
+    for n in 0..100u32 {
+        let at = now + Duration::from_millis(u64::from(n) * 5);
+        let hello = [&[0x1a, 0x30, 0, 8][..], &(1000 + 100_000 * n).to_be_bytes()].concat();
+        session.handle_datagram(at, &hello, &mut owner);
+        drain(&mut session, at, &mut owner);
+        repeated += owner.nacked.len();
+        repeat(&mut owner);
+    }
+    assert_eq!((session.counters().peer_starts, repeated), (100, 4));
+    // What the last of them is owed comes when the second has passed, without another message.
+    let due = session.poll_timeout().unwrap();
+    assert!(due <= now + Duration::from_secs(1));
+    drain(&mut session, now + Duration::from_secs(1), &mut owner);
+    assert_eq!(owner.nacked.len(), 4);
+    repeat(&mut owner);
+    drain(&mut session, now + Duration::from_secs(1), &mut owner);
+    drain(&mut session, now + Duration::from_secs(5), &mut owner);
+    assert!(owner.nacked.is_empty());
+}
+
 #[test]
 fn what_is_acknowledged_around_is_sent_again_after_a_while() {
     let now = Instant::now();

@@ -21,6 +21,9 @@ const RELIEF: Duration = Duration::from_millis(100);
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
 /// Time in which a peer that is there answers.
 const ANSWER: Duration = Duration::from_millis(300);
+/// Time between two repetitions of all that is in flight. A peer does not restart more often, but
+/// who forges its greeting would have everything sent again for each datagram of his.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// After a restart there is no telling how many numbers were lost; more than this is no loss.
 const RESTART_GAP_MAX: u32 = 4096;
 
@@ -60,6 +63,10 @@ pub(super) struct Ftfw {
     ask_again: bool,
     /// When everything was last asked for.
     resync_at: Option<Instant>,
+    /// When everything in flight was last repeated for a peer that restarted.
+    repeated_at: Option<Instant>,
+    /// The peer restarted again since, and that is due again when the interval has passed.
+    repeat_owed: bool,
     /// The highest number that an acknowledgement of the peer began with.
     acked_from: Option<u32>,
     /// What was before this number at that time has been left behind.
@@ -103,6 +110,8 @@ impl Ftfw {
             flight: Flight { max, forgiven: 0, progress_at: now, blocked: false },
             ask_again: false,
             resync_at: None,
+            repeated_at: None,
+            repeat_owed: false,
             acked_from: None,
             left_behind: None,
         }
@@ -356,6 +365,23 @@ impl Ftfw {
         self.control.clear();
         self.ack_from = None;
         self.window = self.ack_window;
+        self.repeat_owed = true;
+        self.repeat(c, now, host);
+    }
+
+    /// When what is owed to a restarted peer is due.
+    pub(super) fn repeat_at(&self) -> Option<Instant> {
+        let due = self.repeated_at? + REPEAT_INTERVAL;
+        self.repeat_owed.then_some(due)
+    }
+
+    /// Sends again all that a restarted peer did not acknowledge, if that is owed and due.
+    pub(super) fn repeat(&mut self, c: &mut Common, now: Instant, host: &mut impl Host) {
+        if !self.repeat_owed || self.repeat_at().is_some_and(|due| now < due) {
+            return;
+        }
+        self.repeat_owed = false;
+        self.repeated_at = Some(now);
         let counters = &mut c.counters;
         let resync = &mut c.resync;
         // A peer that has just been asked for everything is greeting in its answer.

@@ -248,12 +248,12 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let c = &self.common;
         let alive = (!matches!(self.machine, Machine::Alarm)).then_some(c.alive_at);
-        let relief = match &self.machine {
-            Machine::Ftfw(ftfw) => ftfw.relief_at(),
-            _ => None,
+        let (relief, repeat) = match &self.machine {
+            Machine::Ftfw(ftfw) => (ftfw.relief_at(), ftfw.repeat_at()),
+            _ => (None, None),
         };
         let pace = if c.paced { c.pace.next() } else { None };
-        [alive, relief, pace].into_iter().flatten().min()
+        [alive, relief, repeat, pace].into_iter().flatten().min()
     }
 
     /// The next event, if there is one.

@@ -27,6 +27,9 @@ impl Session {
         if datagram.len() < RANGE_LEN {
             return None;
         }
+        if let Machine::Ftfw(ftfw) = &mut self.machine {
+            ftfw.repeat(&mut self.common, now, host);
+        }
         if self.common.pace.wait(now).is_some() {
             self.common.paced = true;
             return None;
