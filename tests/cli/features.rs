@@ -45,6 +45,12 @@ fn filters() {
         ("--timeout-above 350 -p udp", 1),
         ("-u UNREPLIED", 5),
         ("! -m 0", 2),
+        ("! -f ipv4", 1),
+        ("! -f ipv6 ! -p tcp", 3),
+        ("! -s 2001:db8::1 ! -f ipv6", 6),
+        ("! --timeout-below 250", 5),
+        ("! --timeout-above 250 --timeout-below 150", 1),
+        ("! --bytes-above 0", 7),
         ("-w 5", 1),
         ("-p gre --srckey 2", 0),
         ("-n", 1),
@@ -83,6 +89,8 @@ fn removal_means_what_it_says() {
         ("-D -u UNSET", "7"),
         ("-D ! -u UNSET", "7"),
         ("-D -p tcp --dport 1-500", "5"),
+        ("-D ! -t 5", "0"),
+        ("-F ! -f ipv4", "6"),
         ("-D --any-addr 192.0.2.1", "4"),
         ("-F -f ipv6", "6"),
     ] {
@@ -252,10 +260,18 @@ fn nothing_is_passed_over() {
     need_root!();
     let bench = Bench::new();
     let misplaced = "`!' stands in front of options that match entries";
+    let once = "an option with `!' can only be given once";
     for (line, exit, said) in [
         ("-D !", 2, misplaced),
         ("-D ! ! -p tcp", 2, misplaced),
         ("-D ! x -p tcp", 2, misplaced),
+        ("-D ! -F", 2, misplaced),
+        ("-D ! -o id", 2, misplaced),
+        ("-D ! -s 192.0.2.1 -s 192.0.2.2", 2, once),
+        ("-D -m 1 ! -m 2", 2, once),
+        ("-D -p tcp ! --dport 80 ! --dport 443", 2, once),
+        ("-U ! -t 5", 2, "`!' does not go with what `-U' sets"),
+        ("-U -p tcp ! --state CLOSE", 2, "`!' does not go with what `-U' sets"),
         ("-L --count-by source --sort bytes", 2, "`--sort' does not go with `--count-by'"),
         ("-L --count-by source -o xml", 2, "only `-o json' goes with `--count-by'"),
         ("-L --count-by source -o json,id", 2, "only `-o json' goes with `--count-by'"),

@@ -25,6 +25,14 @@ impl Family {
         }
     }
 
+    /// There are two.
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     /// `AF_INET` or `AF_INET6`.
     pub(crate) const fn number(self) -> u8 {
         match self {

@@ -76,8 +76,10 @@ fn own(request: &Request) -> Result<(), Failure> {
         }
     }
     // What -U sets is no condition.
-    let sets = OptSet::of(&[Opt::Status, Opt::Mark]);
-    if request.command == Some(Command::Update) && request.negated.any(sets) {
+    let sets = OptSet::of(&[Opt::Status, Opt::Mark, Opt::Timeout]);
+    let fields = [Field::State, Field::OrigVtag, Field::ReplyVtag];
+    let turned = request.negated.any(sets) || fields.iter().any(|f| request.is_negated(*f));
+    if request.command == Some(Command::Update) && turned {
         return Err(Failure::usage(&[b"`!' does not go with what `-U' sets"]));
     }
     Ok(())

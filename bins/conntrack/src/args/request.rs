@@ -8,6 +8,7 @@ use proto_ctnl::{Labels, Name, SeqAdj, Synproxy, Tuple, proto};
 
 use super::counts::{CountKey, SortKey};
 use super::fields::{self, Ranges};
+use super::options::Key;
 use super::{
     Command, Extension, Family, Field, LabelBits, Opt, OptSet, Output, StatusWords, Table,
 };
@@ -106,6 +107,24 @@ impl Request {
     /// support for the protocol tell of one.
     pub(crate) fn is_bare_dccp(&self) -> bool {
         self.protocol == Some(proto::DCCP) && self.fields.iter().all(Option::is_none)
+    }
+
+    /// Whether the option was given.
+    pub(super) const fn has(&self, key: Key) -> bool {
+        match key {
+            Key::Command(_) => self.command.is_some(),
+            Key::Opt(opt) => self.given.has(opt),
+            Key::Field(field) => self.field(field).is_some(),
+        }
+    }
+
+    /// Whether it was given with `!` in front.
+    pub(super) const fn has_negated(&self, key: Key) -> bool {
+        match key {
+            Key::Command(_) => false,
+            Key::Opt(opt) => self.negated.has(opt),
+            Key::Field(field) => self.is_negated(field),
+        }
     }
 
     /// Whether the protocol's option has `!` in front.

@@ -20,6 +20,11 @@ const NEGATABLE: OptSet = OptSet::of(&[
     Opt::ReplyDst,
     Opt::AnyAddr,
     Opt::Protonum,
+    Opt::Family,
+    Opt::Timeout,
+    Opt::TimeoutBelow,
+    Opt::TimeoutAbove,
+    Opt::BytesAbove,
     Opt::Status,
     Opt::Mark,
     Opt::Secmark,
@@ -80,13 +85,15 @@ pub(crate) fn parse_with(
                 return Err(Failure::usage(&[b"option `", word, b"' requires an argument"]));
             }
             Item::Option(key, value) => {
-                let negated = scan.negated();
-                let family = request.family;
-                one(&mut request, key, value, &mut scan)?;
-                if negated {
-                    // Entries of the other family do not have the address either.
-                    request.family = family;
-                    negate(&mut request, key)?;
+                let again = request.has(key);
+                if scan.negated() {
+                    negated(&mut request, key, value, &mut scan)?;
+                } else {
+                    one(&mut request, key, value, &mut scan)?;
+                }
+                // Which of them it would turn round, nobody could tell.
+                if again && request.has_negated(key) {
+                    return Err(Failure::usage(&[b"an option with `!' can only be given once"]));
                 }
             }
         }
@@ -115,18 +122,34 @@ fn one<'a>(
     }
 }
 
-fn negate(request: &mut Request, key: Key) -> Result<(), Failure> {
+fn negated<'a>(
+    request: &mut Request,
+    key: Key,
+    value: Option<&'a [u8]>,
+    scan: &mut Scanner<'a>,
+) -> Result<(), Failure> {
+    let before = request.family;
     match key {
-        Key::Opt(opt) if NEGATABLE.has(opt) => {
+        Key::Opt(opt) if !NEGATABLE.has(opt) => return Err(misplaced_negation()),
+        Key::Command(_) => return Err(misplaced_negation()),
+        Key::Opt(Opt::Family) => {
+            request.given.insert(Opt::Family);
+            request.negated.insert(Opt::Family);
+            let other = family(value.unwrap_or_default())?.other();
+            return Family::agree(&mut request.family, other);
+        }
+        Key::Opt(opt) => {
+            one(request, key, value, scan)?;
             request.negated.insert(opt);
-            Ok(())
         }
         Key::Field(field) => {
+            one(request, key, value, scan)?;
             request.negated_fields |= 1 << field as u32;
-            Ok(())
         }
-        _ => Err(misplaced_negation()),
     }
+    // Entries of the other family do not have the address either.
+    request.family = before;
+    Ok(())
 }
 
 fn misplaced_negation() -> Failure {
