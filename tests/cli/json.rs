@@ -22,6 +22,7 @@ fn all_commands() {
     let get = "-G -p tcp -s 192.0.2.1 -d 198.51.100.1 --sport 1000 --dport 80";
     let expected = "-G expect -p udp -s 127.0.0.1 -d 127.0.0.1 --sport 5 --dport 6 \
                     --reply-port-src 1 --reply-port-dst 2";
+    let expected_gone = &expected.replace("-G", "-D");
     let made = "$CT -I -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2 -t 50";
     for (line, during, lines) in [
         ("-L", "", 8),
@@ -38,6 +39,7 @@ fn all_commands() {
         ("-S expect", "", 1),
         ("-L expect", "", 1),
         (expected, "", 1),
+        (expected_gone, "", 1),
         ("-E -o id,timestamp,ktimestamp,labels", made, 1),
         ("-E -e DESTROY", "$CT -D -p tcp", 3),
         ("-E --snapshot", made, 9),
@@ -67,6 +69,38 @@ fn all_commands() {
             }
         }
     }
+}
+
+/// The original says nothing of what it removes, and takes no form for it.
+#[test]
+fn a_removed_expectation_is_shown_if_that_is_asked_for() {
+    need_root!();
+    let bench = Bench::new();
+    let master =
+        "$CT -I -p udp -s 127.0.0.1 -d 127.0.0.1 --sport 4000 --dport 69 -t 100 --helper tftp";
+    let setup = [master.replace("$CT", &bench.program_path()), EXPECTATION.to_owned()];
+    let run = |port: &str, form: &str| {
+        let line = format!(
+            "-D expect -p udp -s 127.0.0.1 -d 127.0.0.1 --sport 5 --dport {port} \
+             --reply-port-src 1 --reply-port-dst 2 {form}"
+        );
+        let argv: Vec<&str> = line.split_whitespace().collect();
+        bench.run(&json!({ "setup": setup, "argv": argv, "after": ["$CT -C expect"] }))
+    };
+    let seen = run("6", "-o json,id");
+    let object: Value = serde_json::from_str(&seen.stdout).unwrap();
+    assert_eq!((seen.exit, &object["dport"], &object["helper"]), (0, &json!(6), &json!("tftp")));
+    assert!(object["id"].is_u64() && seen.after.trim() == "0", "{seen:?}");
+    let seen = run("6", "");
+    assert_eq!((seen.exit, seen.stdout.as_str(), seen.after.trim()), (0, "", "0"));
+    for form in ["-o xml", "-o id", "-o json,xml"] {
+        let seen = run("6", form);
+        assert_eq!((seen.stdout.as_str(), seen.after.trim()), ("", "1"), "{form}: {seen:?}");
+        assert_ne!(seen.exit, 0, "{form}: {seen:?}");
+    }
+    let seen = run("7", "-o json");
+    assert_eq!((seen.exit, seen.stdout.as_str(), seen.after.trim()), (1, "", "1"), "{seen:?}");
+    assert!(seen.stderr.ends_with("Operation failed: No such file or directory\n"), "{seen:?}");
 }
 
 fn schema() -> Value {

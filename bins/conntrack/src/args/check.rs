@@ -46,12 +46,12 @@ pub(crate) fn options(request: &Request, loading: bool) -> Result<(), Failure> {
 /// Commands that the original gives no output option take ours.
 fn has_json(request: &Request) -> bool {
     let expect = request.table == Table::Expect;
-    let takes = match request.command {
-        Some(Command::Count | Command::Stats) => true,
-        Some(Command::Get) => expect,
+    match request.command {
+        Some(Command::Count | Command::Stats) => request.output == Output::JSON,
+        // Those that stand beside it in listings do so here.
+        Some(Command::Get | Command::Delete) => expect && request.output.has(Output::JSON),
         _ => false,
-    };
-    takes && request.output == Output::JSON
+    }
 }
 
 /// Negations and lists match entries; what makes or names a single one takes none.

@@ -1,7 +1,7 @@
 //! The table of expectations: `-L`, `-C`, `-I`, `-G` and `-D`.
 
-use proto_ctnl::render::{Render, expect_json, expect_text, expect_xml};
-use proto_ctnl::{Content, Expect};
+use proto_ctnl::render::{expect_json, expect_text, expect_xml};
+use proto_ctnl::{Content, Expect, Tuple};
 
 use super::{Document, closing_line, finish};
 use crate::args::{Command, Family, Output, Request, Table};
@@ -79,41 +79,63 @@ pub(super) fn create(request: &Request) -> Result<(), Failure> {
 pub(super) fn get(request: &Request) -> Result<(), Failure> {
     let mut kernel = Kernel::open(Command::Get, Table::Expect)?;
     let mut out = Out::new()?;
-    let mut expect = Expect::default();
-    let result = object::expect_key(request).and_then(|tuple| {
-        kernel.ask(
-            Answers::One,
-            |encoder, seq| encoder.expect_get(&tuple, 0, seq, false),
-            |content| {
-                if let Content::Expect(seen) = content {
-                    seen.write_to(&mut expect).map_err(|_| INVALID)?;
-                    match Form::of(request) {
-                        Form::Json => expect_json(&expect, &rendering(request), &mut out.buffer),
-                        _ => expect_text(&expect, &Render::default(), &mut out.buffer),
-                    }
-                    out.buffer.push(b'\n');
-                }
-                Ok(())
-            },
-        )
-    });
+    let result = object::expect_key(request).and_then(|tuple| ask_for(&mut kernel, &tuple));
+    if let Ok(Some(expect)) = &result {
+        show(request, expect, &mut out);
+    }
     out.flush()?;
-    result.map_err(|errno| kernel.failure(errno))
+    result.map(drop).map_err(|errno| kernel.failure(errno))
 }
 
-/// Removes the one that foresees the tuple.
+/// Removes the one that foresees the tuple. What is shown of it must be read before.
 pub(super) fn delete(request: &Request) -> Result<(), Failure> {
     let mut kernel = Kernel::open(Command::Delete, Table::Expect)?;
+    let mut out = Out::new()?;
+    let json = Form::of(request) == Form::Json;
     let result = object::expect_key(request).and_then(|tuple| {
+        let removed = if json { ask_for(&mut kernel, &tuple)? } else { None };
+        // The identifier spares one that took its place in between.
+        let id = removed.as_ref().map(|expect| expect.id);
         kernel.ask(
             Answers::UntilEnd,
-            |encoder, seq| encoder.expect_delete(&tuple, 0, None, seq, true),
+            |encoder, seq| encoder.expect_delete(&tuple, 0, id, seq, true),
             |_| Ok(()),
-        )
+        )?;
+        Ok(removed)
     });
-    result.map_err(|errno| kernel.failure(errno))?;
+    if let Some(expect) = result.map_err(|errno| kernel.failure(errno))? {
+        show(request, &expect, &mut out);
+    }
+    let written = out.flush();
     // The original's word for it.
-    finish(1, "expectations have been shown.")
+    finish(1, "expectations have been shown.").and(written)
+}
+
+fn ask_for(kernel: &mut Kernel, tuple: &Tuple) -> Result<Option<Expect>, Errno> {
+    let mut found = None;
+    kernel.ask(
+        Answers::One,
+        |encoder, seq| encoder.expect_get(tuple, 0, seq, false),
+        |content| {
+            if let Content::Expect(seen) = content {
+                let mut expect = Expect::default();
+                seen.write_to(&mut expect).map_err(|_| INVALID)?;
+                found = Some(expect);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(found)
+}
+
+fn show(request: &Request, expect: &Expect, out: &mut Out) {
+    let mut render = rendering(request);
+    render.time = request.output.has(Output::TIMESTAMP).then(now);
+    match Form::of(request) {
+        Form::Json => expect_json(expect, &render, &mut out.buffer),
+        _ => expect_text(expect, &render, &mut out.buffer),
+    }
+    out.buffer.push(b'\n');
 }
 
 fn each(kernel: &mut Kernel, family: Family, mut take: impl FnMut(&Expect)) -> Result<(), Errno> {
