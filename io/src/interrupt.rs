@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::IoError;
 use crate::signal::Signals;
@@ -29,6 +29,13 @@ impl Interrupts {
     /// If no descriptor is free.
     pub fn catch() -> Result<Self, IoError> {
         Signals::block(&[libc::SIGINT, libc::SIGTERM]).map(Self)
+    }
+
+    /// Whether a signal has arrived.
+    pub fn arrived(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.fd(), PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits until there is something to read from `other`, or a signal arrived; the signal counts

@@ -118,8 +118,20 @@ impl RequestSocket {
     /// # Errors
     /// `ENOBUFS` if answers were lost, `EAGAIN` if a time limit was set and is over.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, IoError> {
+        self.receive_with(RecvFlags::TRUNC, buffer)
+    }
+
+    /// Receives one datagram that has come already.
+    ///
+    /// # Errors
+    /// `EAGAIN` if none has, `ENOBUFS` if some were lost.
+    pub fn receive_now(&self, buffer: &mut [u8]) -> Result<Received, IoError> {
+        self.receive_with(RecvFlags::TRUNC | RecvFlags::DONTWAIT, buffer)
+    }
+
+    fn receive_with(&self, flags: RecvFlags, buffer: &mut [u8]) -> Result<Received, IoError> {
         loop {
-            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::TRUNC) {
+            match rustix::net::recv(&self.fd, &mut *buffer, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(IoError::new("receive a netlink answer", "", error)),
                 Ok((bytes, whole)) => return Ok(Received { bytes, truncated: whole > bytes }),

@@ -42,7 +42,8 @@ const MAKES: [Make; 2] = [Make::Original, Make::Ours];
 
 /// Measures all rounds and prints the medians.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
-    let _size = TableSize::at_least(u64::from(options.flows) + 1000)?;
+    let _size =
+        TableSize::at_least(u64::from(options.flows) + u64::from(events::BEGINNING) + 1000)?;
     let directory = std::env::temp_dir().join(format!("shardtrack-cli-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let result = measure(options, &directory);
@@ -55,7 +56,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 fn measure(options: &Options, directory: &Path) -> io::Result<String> {
     let mut bench = Bench::new(options.flows, directory);
     let mut rows = Rows::default();
-    let mut losses = Vec::new();
+    let mut events = Vec::new();
     let has = |part| options.part.is_none_or(|p| p == part);
     for _ in 0..options.rounds {
         if has(Part::Listings) {
@@ -65,12 +66,12 @@ fn measure(options: &Options, directory: &Path) -> io::Result<String> {
             bench.changes(&mut rows)?;
         }
         if has(Part::Events) {
-            losses.push(events::round(&bench.ns, &bench.out)?);
+            events.push(events::round(&bench.ns, &bench.flows, &bench.out)?);
         }
     }
     let mut text = table::heading(options);
     text += &rows.text();
-    text += &events::text(&losses);
+    text += &events::text(&events);
     Ok(text)
 }
 

@@ -57,19 +57,22 @@ pub(super) fn command(ns: &Netns, make: Make, line: &str, out: &Path) -> io::Res
     Ok(command)
 }
 
-struct Watch {
+/// Looks at the memory of a process until it is finished.
+pub(super) struct Watch {
     ended: std::sync::mpsc::Sender<()>,
     thread: thread::JoinHandle<f64>,
 }
 
 impl Watch {
-    fn finish(self) -> f64 {
+    /// The highest that was seen, in MiB.
+    pub(super) fn finish(self) -> f64 {
         drop(self.ended);
         self.thread.join().unwrap_or(f64::NAN)
     }
 }
 
-fn watch(child: &Child) -> Watch {
+/// Begins to look.
+pub(super) fn watch(child: &Child) -> Watch {
     let (ended, end) = channel();
     let path = format!("/proc/{}/status", child.id());
     Watch { ended, thread: thread::spawn(move || highest(&path, &end)) }

@@ -18,7 +18,7 @@ pub(super) struct Wanted {
 }
 
 /// The most memory that a command may take, in MiB.
-const PEAK_MAX: f64 = 16.0;
+pub(super) const PEAK_MAX: f64 = 16.0;
 
 #[derive(Debug)]
 struct Row {

@@ -3,14 +3,13 @@
 use io::{Interrupts, RequestSocket, Woken};
 use proto_ctnl::consts::group;
 use proto_ctnl::render::{EventKind, Render, expect_json, expect_text, expect_xml};
-use proto_ctnl::{
-    Content, Expect, ExpectMessage, ExpectRef, Flow, FlowMessage, FlowRef, Messages, Present,
-};
-use std::collections::HashSet;
+use proto_ctnl::{Content, Expect, ExpectMessage, Flow, FlowMessage, Messages, Present};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::dump::dump;
+use super::dump::dump_until;
 use super::origin::Origins;
+use super::snapshot::Shown;
 use super::{Document, closing_line};
 use crate::args::{Command, EVENT_ALL, Opt, Output, Request};
 use crate::failure::{Failure, complain, errno_text};
@@ -27,9 +26,12 @@ const EVENT_BYTES: usize = 64 << 10;
 /// Events that are shown together at most before they are written.
 const BURST: usize = 256;
 
-/// How long after a snapshot events may come of what it shows: the kernel puts a flow into the table
-/// first and tells of it then.
-const BELATED: Duration = Duration::from_secs(1);
+/// Flows of a snapshot after which the events are read that came meanwhile.
+const STEP: u64 = 256;
+/// Of the masks of events.
+const NEW: u32 = 1;
+const UPDATE: u32 = 2;
+const DESTROY: u32 = 4;
 
 const ENOBUFS: i32 = 105;
 const EAGAIN: i32 = 11;
@@ -41,20 +43,24 @@ Please, check --buffer-size in conntrack(8) manpage.
 
 /// Flows.
 pub(super) fn flows(request: &Request) -> Result<(), Failure> {
-    let events = if request.given.has(Opt::EventMask) { request.events } else { EVENT_ALL };
-    let groups =
-        [group::CONNTRACK_NEW, group::CONNTRACK_UPDATE, group::CONNTRACK_DESTROY].into_iter();
-    let groups = groups.enumerate().filter(|(bit, _)| events >> bit & 1 != 0).map(|(_, g)| g);
+    let wanted = if request.given.has(Opt::EventMask) { request.events } else { EVENT_ALL };
     let bytes = match request.given.has(Opt::BufferSize) {
         false => SOCKET_BYTES,
         true => u32::try_from(request.buffer_size).unwrap_or(u32::MAX).max(1),
     };
     let interrupts = interrupts()?;
-    let socket = subscribe(bytes, groups).map_err(|reason| {
-        let mut failure = Failure::other(&[b"Can't open netlink socket"]);
-        failure.text.splice(0..0, format!("mnl_socket_bind: {reason}\n").into_bytes());
-        failure
-    })?;
+    let open = |bytes, events| {
+        subscribe(bytes, groups(events)).map_err(|reason| {
+            let mut failure = Failure::other(&[b"Can't open netlink socket"]);
+            failure.text.splice(0..0, format!("mnl_socket_bind: {reason}\n").into_bytes());
+            failure
+        })
+    };
+    // Of flows that a snapshot has shown it counts which begin and end, wanted or not.
+    let doubles = request.given.has(Opt::Snapshot) && wanted & NEW != 0;
+    // It is to hear of all flows that the other one hears of.
+    let beginnings = doubles.then(|| open(bytes.max(SOCKET_BYTES), NEW)).transpose()?;
+    let socket = open(bytes, if doubles { wanted | DESTROY } else { wanted })?;
     if request.given.has(Opt::BufferSize) {
         let size = socket.receive_bytes();
         complain(
@@ -62,19 +68,21 @@ pub(super) fn flows(request: &Request) -> Result<(), Failure> {
                 .as_bytes(),
         );
     }
-    let mut events = FlowEvents::new(request)?;
+    let mut events = FlowEvents::new(request, wanted)?;
     let mut out = Out::new()?;
     if request.given.has(Opt::Snapshot) {
-        events.snapshot(request, &mut out)?;
-        events.catch_up(&socket, &mut out)?;
+        events.snapshot(request, &interrupts, beginnings, &mut out)?;
     }
-    follow(&socket, &interrupts, &mut out, |content, out| match content {
-        Content::Flow(seen) => events.show(&seen, out),
-        _ => Ok(()),
-    })?;
+    follow(&socket, &interrupts, &mut events, &mut out)?;
     events.document.close(&mut out);
     end(events.shown, "flow events have been shown", &socket);
     out.flush()
+}
+
+/// The multicast groups of a mask of events.
+fn groups(events: u32) -> impl Iterator<Item = u32> {
+    let all = [group::CONNTRACK_NEW, group::CONNTRACK_UPDATE, group::CONNTRACK_DESTROY];
+    all.into_iter().enumerate().filter(move |(bit, _)| events >> bit & 1 != 0).map(|(_, g)| g)
 }
 
 /// The closing line, which tells losses if there were any.
@@ -94,10 +102,7 @@ pub(super) fn expectations(request: &Request) -> Result<(), Failure> {
         .map_err(|_| Failure::other(&[b"Can't open handler"]))?;
     let mut events = ExpectEvents::new(request);
     let mut out = Out::new()?;
-    follow(&socket, &interrupts, &mut out, |content, out| match content {
-        Content::Expect(seen) => events.show(&seen, out),
-        _ => Ok(()),
-    })?;
+    follow(&socket, &interrupts, &mut events, &mut out)?;
     events.document.close(&mut out);
     end(events.shown, "expectation events have been shown", &socket);
     out.flush()
@@ -117,18 +122,25 @@ fn subscribe(bytes: u32, groups: impl Iterator<Item = u32>) -> Result<RequestSoc
     for group in groups {
         socket.subscribe(group).map_err(reason)?;
     }
-    // Receiving must not wait: the signals are waited for elsewhere.
-    socket.set_receive_timeout(Some(Duration::from_micros(1))).map_err(reason)?;
     Ok(socket)
 }
 
-/// Hands every message to `take` until a signal arrives. What was shown is written whenever no
-/// event waits, so that readers are never behind.
+/// What is done with events.
+trait Events {
+    /// Shows an event.
+    fn show(&mut self, content: Content<'_>, out: &mut Out) -> Result<(), Failure>;
+
+    /// No event was waiting at that time.
+    fn caught_up(&mut self, _time: Instant) {}
+}
+
+/// Shows all events until a signal arrives. What was shown is written whenever no event waits, so that
+/// readers are never behind.
 fn follow(
     socket: &RequestSocket,
     interrupts: &Interrupts,
+    events: &mut impl Events,
     out: &mut Out,
-    mut take: impl FnMut(Content<'_>, &mut Out) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut buffer = vec![0; EVENT_BYTES];
     loop {
@@ -136,19 +148,26 @@ fn follow(
         if woken.map_err(|e| failed(e.raw_os_error().unwrap_or(0)))? == Woken::Interrupted {
             return Ok(());
         }
-        burst(socket, &mut buffer, |content| take(content, out))?;
+        let time = Instant::now();
+        let lost = || complain(LOST);
+        let none_waits = burst(socket, &mut buffer, lost, |content| events.show(content, out))?;
+        if none_waits {
+            events.caught_up(time);
+        }
         out.flush()?;
     }
 }
 
-/// Hands what waits in the socket to `take`, a burst at most. Answers whether nothing is left.
+/// Hands what waits in the socket to `take`, a burst at most, and tells `lost` if something did not fit.
+/// Answers whether nothing is left.
 fn burst(
     socket: &RequestSocket,
     buffer: &mut [u8],
+    lost: impl Fn(),
     mut take: impl FnMut(Content<'_>) -> Result<(), Failure>,
 ) -> Result<bool, Failure> {
     for _ in 0..BURST {
-        match socket.receive(buffer) {
+        match socket.receive_now(buffer) {
             Ok(received) => {
                 for message in Messages::new(&buffer[..received.bytes]).flatten() {
                     if let Ok(content) = message.content() {
@@ -156,7 +175,7 @@ fn burst(
                     }
                 }
             }
-            Err(e) if e.errno() == Some(ENOBUFS) => complain(LOST),
+            Err(e) if e.errno() == Some(ENOBUFS) => lost(),
             Err(e) if e.errno() == Some(EAGAIN) => return Ok(true),
             Err(e) => return Err(failed(e.errno().unwrap_or(0))),
         }
@@ -171,98 +190,109 @@ fn failed(errno: i32) -> Failure {
 
 struct FlowEvents<'a> {
     filter: Filter,
+    /// Which kinds of events are shown.
+    wanted: u32,
     show: Show<'a>,
     stamped: bool,
     document: Document,
     origins: Origins,
     flow: Flow,
     shown: u64,
-    /// What the snapshot showed, until the events are read that came while it was taken: they tell
-    /// of some of these once more.
-    known: HashSet<u32>,
-    /// When that is, once they are read.
-    forget: Option<Instant>,
+    /// What the snapshot showed, as long as events may tell of it once more.
+    known: Option<Shown>,
 }
 
 impl<'a> FlowEvents<'a> {
-    fn new(request: &'a Request) -> Result<Self, Failure> {
+    fn new(request: &'a Request, wanted: u32) -> Result<Self, Failure> {
         Ok(Self {
             filter: super::filter(request)?,
+            wanted,
             show: Show::new(request),
             stamped: request.output.has(Output::TIMESTAMP),
             document: Document::new("conntrack"),
             origins: Origins::default(),
             flow: Flow::default(),
             shown: 0,
-            known: HashSet::new(),
-            forget: None,
+            known: None,
         })
     }
 
-    /// Shows the table. The socket for events is open already, so nothing is missed.
-    fn snapshot(&mut self, request: &Request, out: &mut Out) -> Result<(), Failure> {
+    /// Shows the table, until a signal arrives. The socket for events is open already, so nothing is
+    /// missed; what is read of `beginnings` tells which flows will be told of twice.
+    fn snapshot(
+        &mut self,
+        request: &Request,
+        interrupts: &Interrupts,
+        beginnings: Option<RequestSocket>,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
         let mut kernel = Kernel::open(Command::List, request.table)?;
-        let Self { filter, show, document, known, .. } = self;
-        dump(&mut kernel, request, filter, |flow| {
+        let Self { filter, show, document, .. } = self;
+        let mut known = Shown::new(Instant::now());
+        let (mut buffer, mut begun) = (vec![0; EVENT_BYTES], Flow::default());
+        let mut count = 0;
+        dump_until(&mut kernel, request, filter, |flow| {
+            count += 1;
+            if count % STEP == 0 {
+                if interrupts.arrived() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                let time = Instant::now();
+                if let Some(socket) = &beginnings {
+                    let mut note = |content: Content<'_>| {
+                        note_beginning(&content, &mut begun, &mut known);
+                        Ok(())
+                    };
+                    while !burst(socket, &mut buffer, || (), &mut note)? {}
+                }
+                known.settle(time);
+            }
             // Where flows go while it is read, the kernel sends their neighbours again.
-            if !known.insert(flow.id) {
-                return Ok(());
+            if known.add(flow) {
+                if show.form == Form::Xml {
+                    document.before_element(out);
+                }
+                show.flow(flow, &mut out.buffer);
+                out.buffer.push(b'\n');
+                out.line_done()?;
             }
-            if show.form == Form::Xml {
-                document.before_element(out);
-            }
-            show.flow(flow, &mut out.buffer);
-            out.buffer.push(b'\n');
-            out.line_done()
+            Ok(ControlFlow::Continue(()))
         })?;
+        known.finish(Instant::now());
+        self.known = beginnings.is_some().then_some(known);
         out.flush()
     }
+}
 
-    /// Shows the events that came while the snapshot was taken, without those that it shows.
-    fn catch_up(&mut self, socket: &RequestSocket, out: &mut Out) -> Result<(), Failure> {
-        let mut buffer = vec![0; EVENT_BYTES];
-        let mut done = false;
-        while !done {
-            done = burst(socket, &mut buffer, |content| match content {
-                Content::Flow(seen) => self.show(&seen, out),
-                _ => Ok(()),
-            })?;
-            out.flush()?;
+fn note_beginning(content: &Content<'_>, flow: &mut Flow, known: &mut Shown) {
+    if let Content::Flow(seen) = content {
+        flow.clear();
+        if seen.write_to(flow).is_ok() {
+            known.begins(flow);
         }
-        self.forget = Some(Instant::now() + BELATED);
-        Ok(())
     }
+}
 
-    /// Whether the event tells what the snapshot has shown.
-    fn is_double(&mut self, kind: EventKind) -> bool {
-        if self.forget.is_some_and(|time| Instant::now() >= time) {
-            (self.known, self.forget) = (HashSet::new(), None);
-        }
-        if self.known.is_empty() || !self.flow.present.has(Present::ID) {
-            return false;
-        }
-        match kind {
-            EventKind::New => self.known.contains(&self.flow.id),
-            EventKind::Update => false,
-            // A later flow may get the number again.
-            EventKind::Destroy => {
-                self.known.remove(&self.flow.id);
-                false
-            }
+impl Events for FlowEvents<'_> {
+    fn caught_up(&mut self, time: Instant) {
+        if self.known.as_ref().is_some_and(|known| known.is_over(time)) {
+            self.known = None;
         }
     }
 
-    fn show(&mut self, seen: &FlowRef<'_>, out: &mut Out) -> Result<(), Failure> {
-        let kind = match seen.what() {
-            FlowMessage::New => EventKind::New,
-            FlowMessage::Destroy => EventKind::Destroy,
-            _ => EventKind::Update,
+    fn show(&mut self, content: Content<'_>, out: &mut Out) -> Result<(), Failure> {
+        let Content::Flow(seen) = content else { return Ok(()) };
+        let (kind, bit) = match seen.what() {
+            FlowMessage::New => (EventKind::New, NEW),
+            FlowMessage::Destroy => (EventKind::Destroy, DESTROY),
+            _ => (EventKind::Update, UPDATE),
         };
         self.flow.clear();
-        if seen.write_to(&mut self.flow).is_err() || !self.filter.admits(&self.flow) {
+        if seen.write_to(&mut self.flow).is_err() {
             return Ok(());
         }
-        if self.is_double(kind) {
+        let double = self.known.as_mut().is_some_and(|known| known.is_double(kind, &self.flow));
+        if double || self.wanted & bit == 0 || !self.filter.admits(&self.flow) {
             return Ok(());
         }
         self.shown += 1;
@@ -307,8 +337,11 @@ impl<'a> ExpectEvents<'a> {
             shown: 0,
         }
     }
+}
 
-    fn show(&mut self, seen: &ExpectRef<'_>, out: &mut Out) -> Result<(), Failure> {
+impl Events for ExpectEvents<'_> {
+    fn show(&mut self, content: Content<'_>, out: &mut Out) -> Result<(), Failure> {
+        let Content::Expect(seen) = content else { return Ok(()) };
         self.expect.present = Default::default();
         if seen.write_to(&mut self.expect).is_err() {
             return Ok(());

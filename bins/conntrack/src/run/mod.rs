@@ -17,6 +17,7 @@ mod load;
 mod lookup;
 mod origin;
 mod related;
+mod snapshot;
 mod sorted;
 mod stats;
 mod update;
