@@ -30,6 +30,8 @@ mod json;
 #[cfg(test)]
 mod normal;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod saved;
 #[cfg(test)]
 mod script;

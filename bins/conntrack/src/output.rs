@@ -19,12 +19,22 @@ pub(crate) struct Out {
     pub(crate) buffer: Vec<u8>,
     // Not the standard library's stream, which would collect what was collected already.
     file: File,
+    /// Whether an error of writing waits until all is done.
+    patient: bool,
+    failed: Option<Failure>,
 }
 
 impl Out {
     pub(crate) fn new() -> Result<Self, Failure> {
         let fd = io::stdout().as_fd().try_clone_to_owned().map_err(|e| failure(&e))?;
-        Ok(Self { buffer: Vec::with_capacity(CAPACITY), file: fd.into() })
+        let buffer = Vec::with_capacity(CAPACITY);
+        Ok(Self { buffer, file: fd.into(), patient: false, failed: None })
+    }
+
+    /// For commands that change what they show: a full disk must not stop them halfway. Its error is
+    /// what [`Out::finish`] ends with.
+    pub(crate) fn of_changes() -> Result<Self, Failure> {
+        Ok(Self { patient: true, ..Self::new()? })
     }
 
     /// Whether what was collected is written after this line.
@@ -50,11 +60,26 @@ impl Out {
         self.write(self.buffer.len())
     }
 
+    /// Writes the rest; fails if anything could not be written.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     /// Writes so many octets of what was collected.
     fn write(&mut self, count: usize) -> Result<(), Failure> {
-        let result = self.file.write_all(&self.buffer[..count]);
+        let result = match self.failed {
+            None => self.file.write_all(&self.buffer[..count]),
+            Some(_) => Ok(()),
+        };
         self.buffer.drain(..count);
-        result.map_err(|e| failure(&e))
+        match result.map_err(|e| failure(&e)) {
+            Err(failure) if self.patient => {
+                self.failed = Some(failure);
+                Ok(())
+            }
+            result => result,
+        }
     }
 }
 
@@ -76,8 +101,16 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `what` stands behind the number.
-    pub(crate) fn new(what: &'static str) -> Self {
+    /// Of a command that prints. `what` stands behind the number. Where what is printed goes to a
+    /// terminal, that is progress enough.
+    pub(crate) fn beside_output(what: &'static str) -> Self {
+        let mut progress = Self::of_silence(what);
+        progress.next = progress.next.filter(|_| !io::stdout().is_terminal());
+        progress
+    }
+
+    /// Of a command that prints nothing.
+    pub(crate) fn of_silence(what: &'static str) -> Self {
         let next = io::stderr().is_terminal().then(|| Instant::now() + PATIENCE);
         Self { what, next, told: false }
     }
@@ -94,9 +127,16 @@ impl Progress {
     }
 
     /// Takes the number away.
-    pub(crate) fn done(&self) {
-        if self.told {
+    pub(crate) fn done(&mut self) {
+        if std::mem::take(&mut self.told) {
             complain(b"\r\x1b[K");
         }
+    }
+}
+
+/// What is said of a failure does not stand behind the number.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.done();
     }
 }

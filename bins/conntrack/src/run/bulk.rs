@@ -35,7 +35,7 @@ impl<'a> Bulk<'a> {
             ends: Vec::new(),
             failed: Vec::new(),
             done: 0,
-            progress: Progress::new(what),
+            progress: Progress::beside_output(what),
         })
     }
 

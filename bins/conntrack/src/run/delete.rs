@@ -11,10 +11,10 @@ use crate::failure::Failure;
 use crate::output::Out;
 
 pub(super) fn delete(request: &Request) -> Result<(), Failure> {
-    let mut out = Out::new()?;
+    let mut out = Out::of_changes()?;
     let result = run(request, None, &mut out);
-    out.flush()?;
-    finish(result?, "flow entries have been deleted.")
+    let written = out.finish();
+    finish(result?, "flow entries have been deleted.").and(written)
 }
 
 /// Removes, shows what was removed, and answers how many there were.

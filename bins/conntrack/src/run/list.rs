@@ -25,7 +25,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
     let mut listing = Listing {
         show: Show::new(request),
         document: Document::new("conntrack"),
-        progress: Progress::new("shown"),
+        progress: Progress::beside_output("shown"),
         shown: 0,
         related: Related::new(),
         line: Vec::new(),

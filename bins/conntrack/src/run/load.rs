@@ -67,10 +67,10 @@ pub(crate) fn load(path: &[u8], posix: bool) -> Result<(), Failure> {
     }
     let mut spool = compiler.spool.into_inner().map_err(|e| system(e.error()))?;
     spool.rewind().map_err(|e| system(&e))?;
-    let mut out = Out::new()?;
+    let mut out = Out::of_changes()?;
     let result = run(BufReader::with_capacity(64 << 10, spool), posix, &mut out);
-    out.flush()?;
-    result
+    let written = out.finish();
+    result.and(written)
 }
 
 fn open(path: &[u8]) -> Result<File, Failure> {
@@ -216,7 +216,7 @@ fn run(mut spool: impl Read, posix: bool, out: &mut Out) -> Result<(), Failure> 
         pipeline: Pipeline::new(kernel),
         waiting: Vec::new(),
         done: 0,
-        progress: Progress::new("loaded"),
+        progress: Progress::of_silence("loaded"),
     };
     loading.pipeline.limit(1);
     let mut lookup = Lookup::new()?;
@@ -286,6 +286,7 @@ impl Loading {
         if let Some((place, errno)) = refused {
             let (command, number) = self.waiting[place];
             if number > SHORT_FILE {
+                self.progress.done();
                 say(&[b"line ", number.to_string().as_bytes(), b":"]);
             }
             return Err(self.failure(command, errno));

@@ -16,10 +16,10 @@ use crate::pipeline::Pipeline;
 use crate::show::Show;
 
 pub(super) fn update(request: &Request) -> Result<(), Failure> {
-    let mut out = Out::new()?;
+    let mut out = Out::of_changes()?;
     let result = run(request, None, &mut out);
-    out.flush()?;
-    finish(result?, "flow entries have been updated.")
+    let written = out.finish();
+    finish(result?, "flow entries have been updated.").and(written)
 }
 
 /// Changes, shows what was changed, and answers how many there were.
@@ -53,7 +53,7 @@ pub(super) fn run(
         refused: Vec::new(),
         flow: Flow::default(),
         updated: 0,
-        progress: Progress::new("updated"),
+        progress: Progress::beside_output("updated"),
     };
     let result = flows(Command::Update, lookup, request, &filter, |flow| update.add(flow, out));
     let rest = update.exchange(out);
