@@ -15,8 +15,8 @@ impl Output {
     pub(crate) const ID: Self = Self(1 << 3);
     pub(crate) const KTIMESTAMP: Self = Self(1 << 4);
     pub(crate) const LABELS: Self = Self(1 << 5);
-    /// Accepted without effect: the origin of an event is always shown.
-    pub(crate) const USERSPACE: Self = Self(1 << 6);
+    /// Accepted without effect, also beside `save`: the origin of an event is always shown.
+    pub(crate) const USERSPACE: Self = Self(0);
     pub(crate) const SAVE: Self = Self(1 << 7);
     pub(crate) const JSON: Self = Self(1 << 8);
 
