@@ -107,8 +107,38 @@ fn orders_and_counts() {
     let states: Vec<bool> = seen.stdout.lines().map(|l| l.contains("CLOSE")).collect();
     assert_eq!(states, [true, false], "{seen:?}");
     assert!(seen.stdout.lines().nth(1).unwrap().starts_with("gre"), "{seen:?}");
-    let seen = run(&bench, "-L --count-by protocol");
-    assert_eq!(seen.stdout, "3 tcp\n2 udp\n1 icmp\n1 gre\n");
+    for (key, last) in [
+        ("timeout", "dst=198.51.100.4"),
+        ("source", "src=2001:db8::1"),
+        ("destination", "dst=2001:db8::2"),
+        ("sport", "sport=1004"),
+        ("dport", "dport=8050"),
+        ("protocol", "gre"),
+        ("state", "CLOSE"),
+        ("zone", "zone=5"),
+        ("mark", "mark=2"),
+    ] {
+        let rows = |options: &str| {
+            let seen = run(&bench, &format!("-L --sort {options}"));
+            seen.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (up, down) = (rows(key), rows(&format!("-{key}")));
+        assert!(up.len() == 7 && up[6].contains(last), "{key}: {up:?}");
+        assert!(down.len() == 7 && down[0].contains(last), "-{key}: {down:?}");
+        assert_eq!(rows(&format!("{key} --limit 3")).len(), 3, "{key}");
+    }
+    for (key, counts) in [
+        ("protocol", "3 tcp\n2 udp\n1 icmp\n1 gre\n"),
+        ("port", "2 -\n1 53\n1 80\n1 443\n1 8001\n1 8050\n"),
+        ("state", "4 -\n1 CLOSE\n1 ESTABLISHED\n1 SYN_SENT\n"),
+        ("zone", "6 0\n1 5\n"),
+        ("mark", "5 0\n1 1\n1 2\n"),
+        ("source --limit 1", "2 192.0.2.1\n"),
+        ("destination --limit 1", "2 198.51.100.1\n"),
+    ] {
+        let seen = run(&bench, &format!("-L --count-by {key}"));
+        assert_eq!(seen.stdout, counts, "{key}");
+    }
 }
 
 #[test]

@@ -99,8 +99,9 @@ fn rank(flow: &Flow, by: SortBy) -> Rank {
             word(Present::COUNTERS_ORIG, packets)
         }
         SortBy::Timeout => word(Present::TIMEOUT, flow.timeout.into()),
-        SortBy::SourcePort => flow.orig.l4.a.into(),
-        SortBy::DestinationPort => flow.orig.l4.b.into(),
+        SortBy::SourcePort if flow.orig.has_ports() => flow.orig.l4.a.into(),
+        SortBy::DestinationPort if flow.orig.has_ports() => flow.orig.l4.b.into(),
+        SortBy::SourcePort | SortBy::DestinationPort => 0,
         SortBy::Protocol => flow.orig.proto.into(),
         SortBy::State => word(Present::PROTOINFO, flow.protoinfo.state().into()),
         SortBy::Zone => word(Present::ZONE, flow.zone.into()),
