@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -36,6 +37,28 @@ impl Interrupts {
         let mut fds = [PollFd::new(self.0.fd(), PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits until something can be written to `other`; once a signal has arrived, no longer than
+    /// `grace`. Answers whether it can.
+    ///
+    /// # Errors
+    /// If the system cannot wait.
+    pub fn wait_to_write(&self, other: impl AsFd, grace: Duration) -> io::Result<bool> {
+        let mut fds = [
+            PollFd::from_borrowed_fd(other.as_fd(), PollFlags::OUT),
+            PollFd::new(self.0.fd(), PollFlags::IN),
+        ];
+        while let Err(error) = poll(&mut fds, None) {
+            if error != rustix::io::Errno::INTR {
+                return Err(error.into());
+            }
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(true);
+        }
+        let grace = Timespec::try_from(grace).map_err(io::Error::other)?;
+        Ok(poll(&mut fds[..1], Some(&grace)).is_ok_and(|ready| ready > 0))
     }
 
     /// Waits until there is something to read from `other`, or a signal arrived; the signal counts

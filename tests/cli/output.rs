@@ -81,6 +81,28 @@ fn a_reader_that_leaves_ends_events_quietly() {
     assert_eq!(lines[1], "141", "{seen}");
 }
 
+/// More events than a pipe takes wait to be written.
+#[test]
+fn events_that_nobody_reads_do_not_keep_it_from_ending() {
+    need_root!();
+    let bench = Bench::new();
+    let lines =
+        "seq 1 3000 | sed 's/.*/-A -p udp -s 10.0.0.1 -d 10.0.0.2 --sport & --dport 7 -t 90/'";
+    for options in ["", "--snapshot"] {
+        let script = format!(
+            "[ -z '{options}' ] || {lines} | $P -R -; mkfifo pipe; sleep 9 <pipe & reader=$!; \
+             $P -E {options} >pipe 2>said & pid=$!; \
+             until awk '$2 == 12 && $4 !~ /^0*$/ {{ f = 1 }} END {{ exit !f }}' /proc/net/netlink; \
+             do sleep 0.02; done; {lines} | $P -R -; sleep 0.3; \
+             kill -TERM $pid; wait $pid; echo $?; kill $reader && echo in time; cat said"
+        );
+        let seen = printed(&bench, &[], &script);
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[..2], ["0", "in time"], "{options}: {seen}");
+        assert!(lines[2].ends_with(" flow events have been shown."), "{options}: {seen}");
+    }
+}
+
 /// The reader is slow, so that the command takes longer than it is silent.
 #[test]
 fn progress_is_told_on_a_terminal_alone() {

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use ::io::Interrupts;
+
 use crate::failure::{Failure, complain, errno_text};
 
 /// Octets that are written with one call. File systems cache even pieces of this size in large
@@ -13,6 +15,9 @@ use crate::failure::{Failure, complain, errno_text};
 const PIECE: usize = 128 << 10;
 /// Octets that are collected: a piece, and the line that goes beyond it.
 const CAPACITY: usize = PIECE + 8192;
+
+/// How long a reader is waited for that does not read when a signal arrives.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The buffer. Lines are appended to [`Out::buffer`].
 pub(crate) struct Out {
@@ -58,6 +63,24 @@ impl Out {
     /// Writes what was collected.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.write(self.buffer.len())
+    }
+
+    /// Writes what was collected, unless nobody reads it when a signal arrives. Answers whether it was
+    /// written.
+    pub(crate) fn drain(&mut self, interrupts: &Interrupts) -> Result<bool, Failure> {
+        // What a pipe or a terminal takes at least when it is ready.
+        let all = self.file.metadata().is_ok_and(|file| file.is_file());
+        let most = if all { usize::MAX } else { 4096 };
+        let mut written = 0;
+        for part in self.buffer.chunks(most) {
+            if !interrupts.wait_to_write(&self.file, GRACE).map_err(|e| failure(&e))? {
+                break;
+            }
+            self.file.write_all(part).map_err(|e| failure(&e))?;
+            written += part.len();
+        }
+        self.buffer.drain(..written);
+        Ok(self.buffer.is_empty())
     }
 
     /// Writes the rest; fails if anything could not be written.

@@ -76,7 +76,7 @@ pub(super) fn flows(request: &Request) -> Result<(), Failure> {
     follow(&socket, &interrupts, &mut events, &mut out)?;
     events.document.close(&mut out);
     end(events.shown, "flow events have been shown", &socket);
-    out.flush()
+    out.drain(&interrupts).map(drop)
 }
 
 /// The multicast groups of a mask of events.
@@ -105,7 +105,7 @@ pub(super) fn expectations(request: &Request) -> Result<(), Failure> {
     follow(&socket, &interrupts, &mut events, &mut out)?;
     events.document.close(&mut out);
     end(events.shown, "expectation events have been shown", &socket);
-    out.flush()
+    out.drain(&interrupts).map(drop)
 }
 
 fn interrupts() -> Result<Interrupts, Failure> {
@@ -128,7 +128,7 @@ fn subscribe(bytes: u32, groups: impl Iterator<Item = u32>) -> Result<RequestSoc
 /// What is done with events.
 trait Events {
     /// Shows an event.
-    fn show(&mut self, content: Content<'_>, out: &mut Out) -> Result<(), Failure>;
+    fn show(&mut self, content: Content<'_>, out: &mut Out);
 
     /// No event was waiting at that time.
     fn caught_up(&mut self, _time: Instant) {}
@@ -154,7 +154,9 @@ fn follow(
         if none_waits {
             events.caught_up(time);
         }
-        out.flush()?;
+        if !out.drain(interrupts)? {
+            return Ok(());
+        }
     }
 }
 
@@ -164,14 +166,14 @@ fn burst(
     socket: &RequestSocket,
     buffer: &mut [u8],
     lost: impl Fn(),
-    mut take: impl FnMut(Content<'_>) -> Result<(), Failure>,
+    mut take: impl FnMut(Content<'_>),
 ) -> Result<bool, Failure> {
     for _ in 0..BURST {
         match socket.receive_now(buffer) {
             Ok(received) => {
                 for message in Messages::new(&buffer[..received.bytes]).flatten() {
                     if let Ok(content) = message.content() {
-                        take(content)?;
+                        take(content);
                     }
                 }
             }
@@ -241,7 +243,6 @@ impl<'a> FlowEvents<'a> {
                 if let Some(socket) = &beginnings {
                     let mut note = |content: Content<'_>| {
                         note_beginning(&content, &mut begun, &mut known);
-                        Ok(())
                     };
                     while !burst(socket, &mut buffer, || (), &mut note)? {}
                 }
@@ -254,13 +255,13 @@ impl<'a> FlowEvents<'a> {
                 }
                 show.flow(flow, &mut out.buffer);
                 out.buffer.push(b'\n');
-                out.line_done()?;
             }
-            Ok(ControlFlow::Continue(()))
+            let unread = out.is_full() && !out.drain(interrupts)?;
+            Ok(if unread { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         known.finish(Instant::now());
         self.known = beginnings.is_some().then_some(known);
-        out.flush()
+        out.drain(interrupts).map(drop)
     }
 }
 
@@ -280,8 +281,8 @@ impl Events for FlowEvents<'_> {
         }
     }
 
-    fn show(&mut self, content: Content<'_>, out: &mut Out) -> Result<(), Failure> {
-        let Content::Flow(seen) = content else { return Ok(()) };
+    fn show(&mut self, content: Content<'_>, out: &mut Out) {
+        let Content::Flow(seen) = content else { return };
         let (kind, bit) = match seen.what() {
             FlowMessage::New => (EventKind::New, NEW),
             FlowMessage::Destroy => (EventKind::Destroy, DESTROY),
@@ -289,11 +290,11 @@ impl Events for FlowEvents<'_> {
         };
         self.flow.clear();
         if seen.write_to(&mut self.flow).is_err() {
-            return Ok(());
+            return;
         }
         let double = self.known.as_mut().is_some_and(|known| known.is_double(kind, &self.flow));
         if double || self.wanted & bit == 0 || !self.filter.admits(&self.flow) {
-            return Ok(());
+            return;
         }
         self.shown += 1;
         let (flow, render) = (&self.flow, &mut self.show.render);
@@ -313,7 +314,6 @@ impl Events for FlowEvents<'_> {
             self.origins.append(seen.port(), self.show.form, &mut out.buffer);
         }
         out.buffer.push(b'\n');
-        out.line_done()
     }
 }
 
@@ -340,11 +340,11 @@ impl<'a> ExpectEvents<'a> {
 }
 
 impl Events for ExpectEvents<'_> {
-    fn show(&mut self, content: Content<'_>, out: &mut Out) -> Result<(), Failure> {
-        let Content::Expect(seen) = content else { return Ok(()) };
+    fn show(&mut self, content: Content<'_>, out: &mut Out) {
+        let Content::Expect(seen) = content else { return };
         self.expect.present = Default::default();
         if seen.write_to(&mut self.expect).is_err() {
-            return Ok(());
+            return;
         }
         self.shown += 1;
         self.render.event = Some(match seen.what() {
@@ -364,6 +364,5 @@ impl Events for ExpectEvents<'_> {
             }
         }
         out.buffer.push(b'\n');
-        out.line_done()
     }
 }
