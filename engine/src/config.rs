@@ -173,7 +173,8 @@ pub struct Filter {
     pub addresses: Option<(Policy, Vec<Network>)>,
     /// TCP state numbers; other flows pass.
     pub tcp_states: Option<(Policy, Vec<u8>)>,
-    /// `From Kernelspace`: told to the log, the meaning is the same.
+    /// `From Kernelspace`: the log tells if that can not be. The meaning is the same, and what the
+    /// kernel can test it does in any case.
     pub kernelspace: bool,
 }
 

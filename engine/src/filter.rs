@@ -1,4 +1,5 @@
-//! The user-space filter: which flows count, for events, dumps and selective flushes.
+//! The filter: which flows count, for events, dumps and selective flushes. Whatever the intake
+//! left out of it in the kernel, what arrives is judged here.
 //!
 //! Sets that the configuration names are ANDed; a set that it does not name is not tested.
 //! Addresses are compared with the original source and the reply source, that is with the client
@@ -7,6 +8,7 @@
 
 use std::net::IpAddr;
 
+use proto_ctnl::bpf::{AddressFilter, EventFilter};
 use proto_ctnl::{Flow, Present, ProtoInfo};
 
 use crate::config::{Filter, Network, Policy};
@@ -26,6 +28,10 @@ impl Numbers {
 
     const fn has(&self, n: u8) -> bool {
         self.0[(n >> 6) as usize] >> (n & 63) & 1 == 1
+    }
+
+    fn inverted(&self) -> Self {
+        Self(self.0.map(|word| !word))
     }
 }
 
@@ -53,6 +59,10 @@ impl<T: Copy + Ord> Ranges<T> {
             }
         }
         set
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (T, T)> {
+        self.first.iter().copied().zip(self.last.iter().copied())
     }
 
     fn has(&self, address: T) -> bool {
@@ -100,6 +110,21 @@ impl Networks {
     }
 }
 
+/// The fewest networks that hold just what lies between two addresses of `width` bits.
+fn networks(first: u128, last: u128, width: u32) -> impl Iterator<Item = (u128, u8)> {
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        let at = next?;
+        // As many host bits as the address ends in zeros and as there are addresses left.
+        let left = (last - at).checked_add(1).map_or(u128::BITS, u128::ilog2);
+        let host = at.trailing_zeros().min(left).min(width);
+        let end = at | u128::MAX.checked_shr(u128::BITS - host).unwrap_or(0);
+        next = (end < last).then(|| end + 1);
+        // A width is 128 at most.
+        Some((at, (width - host) as u8))
+    })
+}
+
 /// A set with its policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule<T> {
@@ -140,6 +165,27 @@ impl FlowFilter {
     /// Whether every flow passes because nothing is tested.
     pub const fn is_empty(&self) -> bool {
         self.protocols.is_none() && self.addresses.is_none() && self.tcp_states.is_none()
+    }
+
+    /// What the intake may judge by: all but the states, which do not count for every event.
+    pub fn for_events(&self) -> EventFilter {
+        let kept = |rule: &Rule<Numbers>| {
+            if rule.keep_listed { rule.set.0 } else { rule.set.inverted().0 }
+        };
+        let addresses = |rule: &Rule<Networks>| {
+            let v4 = rule.set.v4.iter().flat_map(|(first, last)| {
+                networks(first.into(), last.into(), u32::BITS)
+                    .map(|(address, bits)| ((address as u32).into(), bits))
+            });
+            let v6 = rule.set.v6.iter().flat_map(|(first, last)| {
+                networks(first, last, u128::BITS).map(|(address, bits)| (address.into(), bits))
+            });
+            AddressFilter { keep_listed: rule.keep_listed, v4: v4.collect(), v6: v6.collect() }
+        };
+        EventFilter {
+            protocols: self.protocols.as_ref().map(kept),
+            addresses: self.addresses.as_ref().map(addresses),
+        }
     }
 
     /// Whether a flow counts. Its original tuple must be present.
@@ -233,6 +279,31 @@ mod tests {
             let listed = list.iter().any(|n| contains(n, src) || contains(n, server));
             prop_assert_eq!(FlowFilter::new(&config).passes(&flow), listed == accept);
         }
+
+        #[test]
+        fn the_intake_gets_the_same_networks_in_fewer_parts(
+            list in proptest::collection::vec(network(), 0..40), probe in address(),
+        ) {
+            let addresses = Some((Policy::Accept, list.clone()));
+            let config = Filter { addresses, ..Filter::default() };
+            let given = FlowFilter::new(&config).for_events().addresses.unwrap_or_default();
+            let v4 = given.v4.iter().map(|&(n, prefix)| Network { address: n.into(), prefix });
+            let v6 = given.v6.iter().map(|&(n, prefix)| Network { address: n.into(), prefix });
+            let parts: Vec<_> = v4.chain(v6).collect();
+            prop_assert!(parts.len() <= list.len());
+            let holding = parts.iter().filter(|n| contains(n, probe)).count();
+            prop_assert_eq!(holding, usize::from(list.iter().any(|n| contains(n, probe))));
+        }
+    }
+
+    #[test]
+    fn ranges_fall_into_the_fewest_networks() {
+        let parts = |first, last, width| networks(first, last, width).collect::<Vec<_>>();
+        assert_eq!(parts(0, u128::MAX, 128), [(0, 0)]);
+        assert_eq!(parts(0, u32::MAX.into(), 32), [(0, 0)]);
+        assert_eq!(parts(u128::MAX, u128::MAX, 128), [(u128::MAX, 128)]);
+        assert_eq!(parts(1, 8, 32), [(1, 32), (2, 31), (4, 30), (8, 32)]);
+        assert_eq!(parts(1, u128::MAX, 128).len(), 128);
     }
 
     #[test]

@@ -65,9 +65,9 @@ pub struct ShardConfig {
 /// What a shard counts beside its caches.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardCounters {
-    /// Events taken.
+    /// Events, those that the filter left out included.
     pub events: u64,
-    /// Events that the filter left out.
+    /// Events that the filter left out, in the kernel or here.
     pub filtered: u64,
     /// Messages that are no event.
     pub unknown: u64,
@@ -214,6 +214,12 @@ impl Shard {
             }
             _ => self.counters.unknown += 1,
         }
+    }
+
+    /// The intake kept so many events back that the filter refuses.
+    pub const fn filtered_by_intake(&mut self, events: u64) {
+        self.counters.events += events;
+        self.counters.filtered += events;
     }
 
     fn on_event(&mut self, now: Moment, event: &FlowRef<'_>) {

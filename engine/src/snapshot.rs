@@ -272,9 +272,9 @@ impl NetworkFigures {
 /// Events and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetlinkFigures {
-    /// Events taken from the kernel.
+    /// Events of the kernel, those that the filter left out included.
     pub events: u64,
-    /// Events that the filter left out.
+    /// Events that the filter left out, in the kernel or in user space.
     pub filtered: u64,
     /// Events of unknown type.
     pub unknown_events: u64,
@@ -353,6 +353,20 @@ pub struct Resend {
     pub control_flags: Option<u8>,
 }
 
+/// Where events are filtered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filtering {
+    /// Nowhere: everything counts.
+    #[default]
+    Nothing,
+    /// In user space.
+    User,
+    /// In the kernel.
+    Kernel,
+    /// In the kernel, but for TCP states.
+    Both,
+}
+
 /// Figures that the original does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineFigures {
@@ -360,6 +374,8 @@ pub struct EngineFigures {
     pub intake: Intake,
     /// Why this way, in a few words.
     pub intake_reason: String,
+    /// Where events are filtered.
+    pub filtering: Filtering,
     /// Flows of the kernel without events that are watched by reading the table.
     pub silent_flows: u64,
     /// CPU time of threads that are not shards, in nanoseconds.

@@ -12,10 +12,12 @@ const PROG_LOAD: libc::c_long = 5;
 const PROG_RUN: libc::c_long = 10;
 
 const MAP_TYPE_ARRAY: u32 = 2;
+const MAP_TYPE_LPM_TRIE: u32 = 11;
 const MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 const MAP_TYPE_RINGBUF: u32 = 27;
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
 const PROG_TYPE_XDP: u32 = 6;
+const F_NO_PREALLOC: u32 = 1;
 const F_MMAPABLE: u32 = 0x400;
 
 /// The part of `union bpf_attr` that creates a map.
@@ -38,6 +40,14 @@ struct UpdateElement {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// The key of a network in a trie.
+#[repr(C)]
+struct NetworkKey<const OCTETS: usize> {
+    /// Leading bits of the address that count.
+    bits: u32,
+    address: [u8; OCTETS],
 }
 
 /// The part of `union bpf_attr` that loads a program.
@@ -109,18 +119,48 @@ pub(crate) fn create_outer(rings: &[OwnedFd]) -> io::Result<OwnedFd> {
         ..CreateMap::default()
     })?;
     for (key, ring) in (0u32..).zip(rings) {
-        let value = raw(ring.as_fd());
-        let update = UpdateElement {
-            map_fd: raw(outer.as_fd()),
-            pad: 0,
-            key: &raw const key as u64,
-            value: &raw const value as u64,
-            flags: 0,
-        };
-        // SAFETY: key and value are four octets each, as the map was made, and live here.
-        unsafe { bpf(MAP_UPDATE_ELEM, &update)? };
+        // SAFETY: the map was made with keys and values of four octets.
+        unsafe { update(outer.as_fd(), &key, &raw(ring.as_fd()))? };
     }
     Ok(outer)
+}
+
+/// A trie of networks, at least one, in which an address finds whether one of them holds it. Each
+/// is an address and the number of its leading bits that count; none is given twice.
+pub(crate) fn create_networks<const OCTETS: usize>(
+    networks: impl ExactSizeIterator<Item = ([u8; OCTETS], u8)>,
+) -> io::Result<OwnedFd> {
+    let trie = create(&CreateMap {
+        kind: MAP_TYPE_LPM_TRIE,
+        key_size: size_of::<NetworkKey<OCTETS>>() as u32,
+        value_size: 1,
+        max_entries: networks.len() as u32,
+        flags: F_NO_PREALLOC,
+        ..CreateMap::default()
+    })?;
+    for (address, bits) in networks {
+        let key = NetworkKey { bits: bits.into(), address };
+        // SAFETY: the map was made with keys of this type and values of one octet.
+        unsafe { update(trie.as_fd(), &key, &1u8)? };
+    }
+    Ok(trie)
+}
+
+/// Sets an element.
+///
+/// # Safety
+/// `K` and `V` must be as large as the map's keys and values and have no padding.
+unsafe fn update<K, V>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let update = UpdateElement {
+        map_fd: raw(map),
+        pad: 0,
+        key: &raw const *key as u64,
+        value: &raw const *value as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value live through the call and have the sizes of the map, as the caller
+    // promises.
+    unsafe { bpf(MAP_UPDATE_ELEM, &update).map(|_| ()) }
 }
 
 /// A loaded socket filter. `log` collects what the verifier says; empty for silence.

@@ -33,7 +33,9 @@ pub use channel::{
 };
 pub use error::IoError;
 pub use fd::Fd;
-pub use intake::{Drained, EventIntake, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake};
+pub use intake::{
+    Drained, EventIntake, Filtering, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake,
+};
 pub use interface::{Interface, watch_interfaces};
 pub use interrupt::{Interrupts, Woken, die_of_broken_pipes, refuse_oversized_files};
 pub use large_pages::LargePages;

@@ -5,10 +5,14 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use common::{Key, apply, create, delete, in_namespace, keys, skip, update};
-use io::{EventIntake, IntakeKind, IntakeOptions, RequestSocket, Ring, RingConfig, ShardIntake};
+use io::{
+    EventIntake, Filtering, IntakeKind, IntakeOptions, RequestSocket, Ring, RingConfig, ShardIntake,
+};
+use proto_ctnl::bpf::{AddressFilter, EventFilter};
 use proto_ctnl::shard_of;
 
 const TOKEN: u64 = 7;
@@ -42,8 +46,12 @@ struct Reader {
 
 impl Reader {
     fn new(options: &IntakeOptions) -> Self {
+        Self::of(EventIntake::open(options).unwrap())
+    }
+
+    fn of(intake: EventIntake) -> Self {
         let mut ring = Ring::new(&RingConfig::default()).unwrap();
-        let mut parts = EventIntake::open(options).unwrap().into_shards();
+        let mut parts = intake.into_shards();
         for (token, part) in (TOKEN..).zip(&mut parts) {
             part.start(&mut ring, token).unwrap();
         }
@@ -158,6 +166,140 @@ fn all_intakes_deliver_the_same_events_to_the_right_shards() {
         for other in &multisets[1..] {
             assert!(*other == multisets[0], "two intakes differ");
         }
+    });
+}
+
+/// Networks of which every other one holds the source of one of `keys`.
+fn networks_around(keys: &[Key], keep_listed: bool) -> AddressFilter {
+    let mut list = AddressFilter { keep_listed, ..AddressFilter::default() };
+    for key in keys {
+        match key.tuple().src {
+            IpAddr::V4(address) if key.index % 4 == 0 => list.v4.push((address, 32)),
+            // Nobody's.
+            IpAddr::V4(address) => {
+                list.v4.push((Ipv4Addr::from(u32::from(address) | 1 << 23), 32));
+            }
+            IpAddr::V6(address) if key.index % 4 == 1 => list.v6.push((address, 112)),
+            IpAddr::V6(address) => {
+                list.v6.push((Ipv6Addr::from(u128::from(address) | 1 << 95), 112));
+            }
+        }
+    }
+    list
+}
+
+#[test]
+fn the_ring_keeps_back_what_the_filter_refuses() {
+    const NAME: &str = "the_ring_keeps_back_what_the_filter_refuses";
+    const SHARDS: u8 = 2;
+    in_namespace(NAME, || {
+        if !ring_works(NAME) {
+            return;
+        }
+        let requests = RequestSocket::open(1 << 20, 1 << 20).unwrap();
+        let all = keys(6000);
+        let listed = |key: &Key| key.index % 4 < 2;
+        let protocols = |list: &[u8]| {
+            let mut bits = [0; 4];
+            list.iter().for_each(|n| bits[usize::from(n / 64)] |= 1 << (n % 64));
+            Some(bits)
+        };
+        let of = |addresses, protocols| EventFilter { addresses, protocols };
+        let around = |keep_listed| Some(networks_around(&all, keep_listed));
+        // Every flow's server.
+        let servers = AddressFilter {
+            keep_listed: false,
+            v4: vec![(Ipv4Addr::new(192, 0, 2, 0), 24)],
+            v6: vec![("2001:db8:ffff::2".parse().unwrap(), 128)],
+        };
+        type Wanted<'a> = Box<dyn Fn(&Key) -> bool + 'a>;
+        let cases: [(EventFilter, Wanted<'_>); 7] = [
+            (of(around(true), None), Box::new(listed)),
+            (of(around(false), None), Box::new(|key| !listed(key))),
+            (of(None, protocols(&[6, 132])), Box::new(|key| [6, 132].contains(&key.protocol))),
+            (
+                of(around(true), protocols(&[17, 89])),
+                Box::new(|key| listed(key) && [17, 89].contains(&key.protocol)),
+            ),
+            (of(Some(servers), None), Box::new(|_| false)),
+            (
+                of(Some(AddressFilter { keep_listed: true, ..AddressFilter::default() }), None),
+                Box::new(|_| false),
+            ),
+            (of(None, Some([u64::MAX; 4])), Box::new(|_| true)),
+        ];
+        for (number, (filter, wanted)) in cases.iter().enumerate() {
+            let options = IntakeOptions {
+                shards: SHARDS,
+                kind: Some(IntakeKind::Ring),
+                filter: filter.clone(),
+                ..IntakeOptions::default()
+            };
+            let intake = EventIntake::open(&options).unwrap();
+            assert!(matches!(intake.filtering(), Filtering::InKernel), "{:?}", intake.filtering());
+            let mut reader = Reader::of(intake);
+            apply(&requests, &life(&all));
+            let kept = all.iter().filter(|key| wanted(key)).count();
+            reader.read(3 * kept);
+            assert!(reader.seen.iter().all(|(_, m)| wanted(&key_of(m))), "{number}");
+            for (shard, part) in reader.parts.iter().enumerate() {
+                let here = |key: &&Key| shard_of(&key.tuple(), SHARDS.into()) as usize == shard;
+                let refused = all.iter().filter(here).filter(|key| !wanted(key)).count();
+                assert_eq!(part.filtered(), 3 * refused as u64, "{number}");
+                assert_eq!((part.lost(), part.by_socket()), (0, 0));
+            }
+            let by_ring: u64 = reader.parts.iter().map(ShardIntake::by_ring).sum();
+            assert_eq!(by_ring, 3 * kept as u64);
+        }
+    });
+}
+
+#[test]
+fn a_refused_event_wakes_nobody() {
+    const NAME: &str = "a_refused_event_wakes_nobody";
+    in_namespace(NAME, || {
+        if !ring_works(NAME) {
+            return;
+        }
+        let filter = EventFilter { protocols: Some([0; 4]), ..EventFilter::default() };
+        let kind = Some(IntakeKind::Ring);
+        let mut reader = Reader::new(&IntakeOptions { kind, filter, ..IntakeOptions::default() });
+        let requests = RequestSocket::open(0, 0).unwrap();
+        reader.turn();
+        let begin = Instant::now();
+        let pause = Duration::from_millis(200);
+        std::thread::scope(|scope| {
+            scope.spawn(|| apply(&requests, &life(&keys(20))));
+            reader.ring.wait(1, pause).unwrap();
+        });
+        assert!(reader.ring.next_completion().is_none() && begin.elapsed() >= pause);
+        assert_eq!((reader.parts[0].filtered(), reader.parts[0].has_more()), (60, false));
+    });
+}
+
+#[test]
+fn rings_do_without_a_filter_that_the_kernel_does_not_take() {
+    const NAME: &str = "rings_do_without_a_filter_that_the_kernel_does_not_take";
+    in_namespace(NAME, || {
+        if !ring_works(NAME) {
+            return;
+        }
+        // No address has so many bits.
+        let v4 = vec![(Ipv4Addr::new(192, 0, 2, 0), 33)];
+        let addresses = Some(AddressFilter { v4, ..AddressFilter::default() });
+        let filter = EventFilter { addresses, ..EventFilter::default() };
+        let options = IntakeOptions { filter, ..IntakeOptions::default() };
+        let intake = EventIntake::open(&options).unwrap();
+        assert_eq!(intake.kind(), IntakeKind::Ring);
+        match intake.filtering() {
+            Filtering::Refused(error) => assert!(error.to_string().contains("trie"), "{error}"),
+            other => panic!("{other:?}"),
+        }
+        let mut reader = Reader::of(intake);
+        let requests = RequestSocket::open(1 << 20, 1 << 20).unwrap();
+        apply(&requests, &life(&keys(10)));
+        reader.read(30);
+        assert_eq!(reader.parts[0].filtered(), 0);
     });
 }
 

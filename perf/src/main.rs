@@ -6,6 +6,7 @@
 //! | `bare` | times a bare loop of batched inserts: what the kernel alone costs |
 //! | `compare` | runs the original and ours in turns and prints the ratios |
 //! | `cli` | does the same with the command lines |
+//! | `filter` | runs ours with filters that act in the kernel and in user space, in turns |
 //! | `soak` | keeps flows changing for a while, and checks tables, memory and logs at the end |
 
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 mod bare;
 mod cli;
 mod compare;
+mod filter;
 mod flood;
 mod report;
 mod soak;
@@ -31,12 +33,13 @@ usage: shardtrack-perf COMMAND [OPTIONS]
   bare     time a bare loop of batched inserts in a namespace of its own
   compare  run the original and ours in turns; --record appends to perf/RESULTS.md
   cli      the same with the command lines
+  filter   what an event costs by where the filter acts; --record appends to perf/RESULTS.md
   soak     a pair of ours whose flows change all the time; fails unless tables are equal at the end,
            memory is steady and no log has an error; --record appends to perf/RESULTS.md
 
   --flows N      how many flows (500000)
   --first N      number of the first flow (0)
-  --rate N       operations per second, 0 for as fast as possible (0; compare: 60000, soak: 20000)
+  --rate N       operations per second, 0 for as fast as possible (0; compare, filter: 60000, soak: 20000)
   --rounds N     how often everything is measured (3)
   --original     compare the original with itself
   --mode M       soak: ftfw, notrack or alarm (ftfw)
@@ -146,6 +149,7 @@ fn main() -> ExitCode {
         "bare" => bare::run(&options),
         "compare" => compare::run(&options),
         "cli" => cli::run(&options),
+        "filter" => filter::run(&options),
         "soak" => soak::run(&options),
         _ => {
             eprint!("{USAGE}");

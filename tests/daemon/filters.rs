@@ -1,4 +1,5 @@
-//! Filters mean the same wherever they are said to be evaluated, and know no limit of addresses.
+//! Filters mean the same wherever they are said to be evaluated, and wherever the intake lets them
+//! be, and know no limit of addresses.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -19,14 +20,21 @@ use shardtrack_tests::peer::{BASE_RULES, Make};
 use crate::place::Place;
 
 const LIMIT: Duration = Duration::from_secs(30);
-const SIDES: [&str; 2] = ["Userspace", "Kernelspace"];
+/// What the configuration says, and the intake.
+const SIDES: [(&str, &str); 4] = [
+    ("Userspace", "auto"),
+    ("Kernelspace", "auto"),
+    ("Userspace", "filter"),
+    ("Kernelspace", "single"),
+];
 /// Single addresses of each family in the long list; the original's program takes 127.
 const MANY: u32 = 3000;
 
-fn start(ns: &Netns, side: &str, sets: &str) -> Place {
+fn start(ns: &Netns, (side, intake): (&str, &str), sets: &str) -> Place {
     let config = format!(
         "Stats {{\nLogFile HERE/flows\n}}\nGeneral {{\nLogFile HERE/log\n\
-         Filter From {side} {{\n{sets}\n}}\n}}\nEngine {{\nShards 1\nIntakeBuffer 1048576\n}}\n"
+         Filter From {side} {{\n{sets}\n}}\n}}\nEngine {{\nShards 1\nIntake {intake}\n\
+         IntakeBuffer 1048576\n}}\n"
     );
     Place::start(ns, Make::Ours, &config)
 }
@@ -43,10 +51,41 @@ fn cached(place: &Place) -> BTreeSet<String> {
     String::from_utf8_lossy(&dump).lines().filter_map(number).collect()
 }
 
-fn events(place: &Place) -> u64 {
+fn figures(place: &Place) -> Value {
+    serde_json::from_slice(&place.client(&["-s", "json"]).stdout).expect("figures")
+}
+
+/// Events, and how many of them were filtered.
+fn events(place: &Place) -> [u64; 2] {
     let answer = place.ask(30).unwrap_or_default();
-    let line = answer.lines().find_map(|line| line.trim().strip_prefix("events received:"));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    ["events received:", "events filtered:"].map(|name| {
+        let line = answer.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    })
+}
+
+/// Checks that the kernel filters what it can, and that the daemon says so.
+fn check_place(place: &Place, side: &str, sets: &str) {
+    wait_until(LIMIT, "the log", || place.read("log").contains("initialization completed"));
+    let log = place.read("log");
+    let engine = &figures(place)["engine"];
+    if sets.is_empty() {
+        assert_eq!(engine["filtering"], "none");
+        assert!(!log.contains("event filtering"), "{log}");
+        return;
+    }
+    let names_states = sets.contains("State ");
+    let names_others = sets.contains("Protocol ") || sets.contains("Address ");
+    let in_kernel = engine["intake"] == "ring" && names_others;
+    let (filtering, line) = match (in_kernel, names_states) {
+        (true, false) => ("kernel", "using kernel-space event filtering\n"),
+        (true, true) => ("both", "using kernel-space event filtering, but for TCP states"),
+        (false, _) => ("user", "using user-space event filtering\n"),
+    };
+    assert_eq!(engine["filtering"], filtering, "{engine}");
+    assert!(log.contains(line), "{log}");
+    let explained = log.contains("`From Kernelspace': ");
+    assert_eq!(explained, !in_kernel && side == "Kernelspace", "{log}");
 }
 
 #[test]
@@ -62,10 +101,12 @@ fn the_matrix_holds_on_either_side() {
         let lines = case["filter"].as_array().expect("lines").iter().filter_map(Value::as_str);
         let sets = lines.collect::<Vec<_>>().join("\n");
         for side in SIDES {
-            cases.push((format!("{name} from {side}"), start(&ns, side, &sets), case));
+            let place = start(&ns, side, &sets);
+            check_place(&place, side.0, &sets);
+            cases.push((format!("{name} from {side:?}"), place, case));
         }
     }
-    assert!(cases.len() >= 58);
+    assert!(cases.len() >= 4 * 29);
     let flows = recorded["flows"].as_object().expect("flows");
     let number = |name: &Value| {
         let arguments = flows[name.as_str().expect("a name")].as_str().expect("arguments");
@@ -81,7 +122,13 @@ fn the_matrix_holds_on_either_side() {
         case["Userspace"][how].as_array().expect("names").iter().map(number).collect()
     };
     for (name, place, case) in &cases {
-        wait_until(LIMIT, "all events came", || events(place) >= flows.len() as u64);
+        wait_until(LIMIT, "all events came", || events(place)[0] >= flows.len() as u64);
+        // The other daemons' looks at flows make further events.
+        let [all, filtered] = events(place);
+        let kept = expected(case, "cached_from_events").len() as u64;
+        let refused = flows.len() as u64 - kept;
+        assert!(filtered >= refused && all - filtered >= kept, "{name}: {filtered} of {all}");
+        assert_eq!((filtered > 0, all > filtered), (refused > 0, kept > 0), "{name}");
         assert_eq!(cached(place), expected(case, "cached_from_events"), "{name}: events");
         place.client(&["-f"]);
         assert!(cached(place).is_empty(), "{name}");
@@ -133,14 +180,15 @@ fn thousands_of_addresses_count_on_either_side() {
     others.extend(["10.7.255.255", "10.16.0.0", "2001:db8:7fff:ffff::1", "2001:db9::1"].map(parse));
     let ns = Netns::new("many");
     ns.nft(BASE_RULES);
-    let places: Vec<_> = SIDES
-        .into_iter()
-        .flat_map(|side| ["Accept", "Ignore"].map(|policy| (side, policy)))
-        .map(|(side, policy)| {
-            let place = start(&ns, side, &format!("Address {policy} {{\n{list}}}"));
-            (side, policy, place)
-        })
-        .collect();
+    let mut places = Vec::new();
+    for side in SIDES {
+        for policy in ["Accept", "Ignore"] {
+            let set = format!("Address {policy} {{\n{list}}}");
+            let place = start(&ns, side, &set);
+            check_place(&place, side.0, &set);
+            places.push((side, policy, place));
+        }
+    }
     let mut kernel = Kernel::of(&ns);
     let sources = listed.iter().chain(&others);
     let flows: Vec<_> = sources.zip(0..).map(|(src, number)| from(*src, number)).collect();
@@ -158,9 +206,10 @@ fn thousands_of_addresses_count_on_either_side() {
             };
             String::from_utf8_lossy(&dump).lines().filter_map(source).collect()
         };
-        wait_until(LIMIT, "all events came", || events(place) >= flows.len() as u64);
+        let counted = [flows.len(), flows.len() - want.len()].map(|count| count as u64);
+        wait_until(LIMIT, "all events came", || events(place) == counted);
         let known = known();
         let apart: Vec<_> = known.symmetric_difference(&want).take(5).collect();
-        assert!(apart.is_empty(), "{policy} from {side}: {apart:?}");
+        assert!(apart.is_empty(), "{policy} from {side:?}: {apart:?}");
     }
 }

@@ -7,6 +7,7 @@
 mod clients;
 mod dump;
 mod hub_thread;
+mod intake;
 mod pace;
 mod peers;
 mod shard_io;

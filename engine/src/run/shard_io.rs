@@ -34,6 +34,7 @@ pub(super) struct ShardIo {
     records: Box<[LookupRecord]>,
     answers: Option<Group>,
     lost: u64,
+    filtered: u64,
     growth: Growth,
 }
 
@@ -83,7 +84,7 @@ impl ShardIo {
         let lanes = [open()?, open()?, open()?];
         let most = if lookup.is_some() { LOOK_BURST } else { 0 };
         let records = vec![LookupRecord::empty(); most].into_boxed_slice();
-        Ok(Self { intake, lanes, lookup, records, answers: None, lost: 0, growth })
+        Ok(Self { intake, lanes, lookup, records, answers: None, lost: 0, filtered: 0, growth })
     }
 
     /// The port ids by which the kernel names what our requests cause.
@@ -103,13 +104,17 @@ impl ShardIo {
         Ok(())
     }
 
-    /// Hands the events that wait in this shard's ring to the shard.
+    /// Hands the events that wait in this shard's ring to the shard, and counts those that the
+    /// filter kept from it: they woke nobody, so every turn looks.
     pub(super) fn drain(&mut self, now: Moment, shard: &mut Shard) -> Found {
         let drained = self.intake.drain(EVENTS_PER_TURN, |message| {
             shard.on_kernel_message(now, Content::Events, message);
         });
         let any = drained.messages > 0;
         shard.counters.drains += u64::from(any);
+        let filtered = self.intake.filtered();
+        shard.filtered_by_intake(filtered - self.filtered);
+        self.filtered = filtered;
         Found { any, more: drained.more || drained.busy }
     }
 

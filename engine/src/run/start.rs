@@ -49,8 +49,6 @@ const BUCKETS_SYSCTL: &str = "net/netfilter/nf_conntrack_buckets";
 /// Unacknowledged messages under way, at least: as many as the system's default receive buffer
 /// holds at the peer.
 const IN_FLIGHT_MIN: u32 = 1400;
-/// Memory for events, unless configured, at least.
-const BUFFER_MIN: u32 = 32 << 20;
 /// Datagrams per millisecond to a peer that can not ask for what it lost.
 const UNACKNOWLEDGED_PACE: u32 = 12;
 
@@ -119,7 +117,7 @@ impl Daemon {
             .map_err(StartError::System)?;
         let hub_waker = hub_ring.waker(Token::Wake.raw()).map_err(StartError::System)?;
         let intake = EventIntake::open(&plan.intake).map_err(StartError::Kernel)?;
-        plan.tell_intake(&intake);
+        super::intake::tell(&plan.config, &intake, &plan.intake, &*plan.log);
         let base = plan.snapshot(&intake);
         let mut intakes = intake.into_shards().into_iter();
         let Some(own) = intakes.next() else {
@@ -350,59 +348,20 @@ impl Plan {
         let expectations =
             config.sync.as_ref().map_or(Expectations::Off, |sync| sync.expectations.clone());
         let polls = config.events.poll_secs.is_some();
-        let intake = IntakeOptions {
-            shards: shards as u8,
-            kind: match config.engine.intake {
-                _ if polls => Some(IntakeKind::Single),
-                Intake::Auto => None,
-                Intake::Ring => Some(IntakeKind::Ring),
-                Intake::Filter => Some(IntakeKind::Filter),
-                Intake::Single => Some(IntakeKind::Single),
-            },
-            buffer_bytes: config
-                .engine
-                .intake_buffer_bytes
-                .unwrap_or_else(|| BUFFER_MIN.max(config.events.buffer_bytes.unwrap_or(0))),
-            reliable: config.events.reliable,
-            expectations: expectations != Expectations::Off,
-            subscribe: !polls,
-        };
+        let filter = FlowFilter::new(&config.filter);
+        let intake = super::intake::options(config, shards as u8, &filter);
         Self {
             config: config.clone(),
             shards,
             intake,
             expectations,
-            filter: FlowFilter::new(&config.filter),
+            filter,
             lookup: if polls { None } else { open_lookup(&*log) },
             linger: Duration::from_micros(u64::from(config.engine.linger_us)),
             began: Instant::now(),
             log,
             flow_log,
         }
-    }
-
-    fn tell_intake(&self, intake: &EventIntake) {
-        let log = &self.log;
-        if self.config.events.poll_secs.is_some() {
-            log.notice(format_args!("running in polling mode"));
-            if self.injects() {
-                log.warning(format_args!(
-                    "`PollSecs' with `DisableExternalCache': flows injected for the other node are \
-                     read as own ones and told back to it"
-                ));
-            }
-            return;
-        }
-        log.notice(format_args!(
-            "{} shards, intake: {} ({})",
-            self.shards,
-            intake.kind(),
-            intake.reason()
-        ));
-        log.notice(format_args!(
-            "netlink event socket buffer size has been set to {} bytes",
-            self.intake.buffer_bytes
-        ));
     }
 
     fn cpu(&self, k: usize) -> Option<u16> {
@@ -525,6 +484,7 @@ impl Plan {
             IntakeKind::Single => Intake::Single,
         };
         snapshot.engine.intake_reason = intake.reason().to_owned();
+        snapshot.engine.filtering = super::intake::filtering(&self.config.filter, intake);
         snapshot.netlink.buffer_bytes = u64::from(self.intake.buffer_bytes);
         snapshot.statistics = self.config.statistics.then(CacheFigures::default);
         if self.config.events.poll_secs.is_some() {

@@ -44,6 +44,8 @@ mod shard;
 
 use std::fmt;
 
+use proto_ctnl::bpf::EventFilter;
+
 use crate::error::IoError;
 
 pub use shard::{Drained, ShardIntake};
@@ -70,7 +72,7 @@ impl fmt::Display for IntakeKind {
 }
 
 /// What to take, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct IntakeOptions {
     /// Shards, 1 to 255; 0 counts as 1.
     pub shards: u8,
@@ -87,6 +89,9 @@ pub struct IntakeOptions {
     /// Without, nothing is subscribed to and no event arrives, for who reads the table from time to
     /// time instead. Then `kind` should be [`IntakeKind::Single`], which costs least.
     pub subscribe: bool,
+    /// What the program of [`IntakeKind::Ring`] keeps back in the kernel, if it can be loaded with
+    /// it. The other kinds deliver everything: a classic filter can not count what it drops.
+    pub filter: EventFilter,
 }
 
 impl Default for IntakeOptions {
@@ -98,6 +103,7 @@ impl Default for IntakeOptions {
             reliable: false,
             expectations: false,
             subscribe: true,
+            filter: EventFilter::default(),
         }
     }
 }
@@ -107,7 +113,27 @@ impl Default for IntakeOptions {
 pub struct EventIntake {
     kind: IntakeKind,
     reason: String,
+    opened: Opened,
+}
+
+/// What opening one kind gave.
+#[derive(Debug)]
+struct Opened {
     shards: Vec<ShardIntake>,
+    filtering: Filtering,
+}
+
+/// What became of [`IntakeOptions::filter`].
+#[derive(Debug)]
+pub enum Filtering {
+    /// There is nothing to be tested.
+    Nothing,
+    /// What it refuses stays in the kernel.
+    InKernel,
+    /// All events are delivered, as this kind of intake does.
+    Delivered,
+    /// All events are delivered, because the kernel refused.
+    Refused(IoError),
 }
 
 impl EventIntake {
@@ -118,19 +144,19 @@ impl EventIntake {
     pub fn open(options: &IntakeOptions) -> Result<Self, IoError> {
         let count = options.shards.max(1);
         if let Some(kind) = options.kind {
-            let shards = open::open(kind, count, options)?;
-            return Ok(Self { kind, reason: "configured".into(), shards });
+            let opened = open::open(kind, count, options)?;
+            return Ok(Self { kind, reason: "configured".into(), opened });
         }
         let mut reasons = Vec::new();
         for kind in [IntakeKind::Ring, IntakeKind::Filter] {
             match open::open(kind, count, options) {
-                Ok(shards) => return Ok(Self { kind, reason: reason(&reasons), shards }),
+                Ok(opened) => return Ok(Self { kind, reason: reason(&reasons), opened }),
                 Err(error) => reasons.push(format!("no {kind}: {error}")),
             }
         }
         let kind = IntakeKind::Single;
-        let shards = open::open(kind, count, options)?;
-        Ok(Self { kind, reason: reason(&reasons), shards })
+        let opened = open::open(kind, count, options)?;
+        Ok(Self { kind, reason: reason(&reasons), opened })
     }
 
     /// What was chosen.
@@ -143,9 +169,14 @@ impl EventIntake {
         &self.reason
     }
 
+    /// Whether the filter acts in the kernel.
+    pub fn filtering(&self) -> &Filtering {
+        &self.opened.filtering
+    }
+
     /// The parts, one for each shard in order.
     pub fn into_shards(self) -> Vec<ShardIntake> {
-        self.shards
+        self.opened.shards
     }
 }
 
@@ -159,5 +190,5 @@ fn reason(refusals: &[String]) -> String {
 /// # Errors
 /// The first step that is refused.
 pub fn probe_ring_intake() -> Result<(), IoError> {
-    open::Rings::load(1, 1, false).map(drop)
+    open::Rings::load(1, 1, false, &EventFilter::default()).map(drop)
 }

@@ -1,13 +1,16 @@
 //! Making sockets, maps and programs of an intake.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use proto_ctnl::bpf::{CONTROL_BYTES_PER_SHARD, ring_program, steering_filter};
+use proto_ctnl::bpf::{
+    CONTROL_BYTES_PER_SHARD, EventFilter, RingMaps, ring_program, steering_filter,
+};
 
 use super::bpfring::BpfRing;
 use super::shard::{Control, ShardIntake};
-use super::{IntakeKind, IntakeOptions};
+use super::{Filtering, IntakeKind, IntakeOptions, Opened};
 use crate::bpf;
 use crate::error::{Context as _, IoError};
 use crate::fd::Fd;
@@ -30,22 +33,24 @@ pub(super) fn open(
     kind: IntakeKind,
     count: u8,
     options: &IntakeOptions,
-) -> Result<Vec<ShardIntake>, IoError> {
-    let mut shards = match kind {
+) -> Result<Opened, IoError> {
+    let unfiltered =
+        if options.filter.is_empty() { Filtering::Nothing } else { Filtering::Delivered };
+    let (mut shards, filtering) = match kind {
         IntakeKind::Ring => open_rings(count, options)?,
-        IntakeKind::Filter => open_filters(count, options)?,
+        IntakeKind::Filter => (open_filters(count, options)?, unfiltered),
         IntakeKind::Single => {
             let socket = socket(options, options.buffer_bytes / 2).open(|_| Ok(()))?;
             let mut shards: Vec<_> = (0..count).map(|_| ShardIntake::new(kind)).collect();
             shards[0].set_socket(socket);
-            shards
+            (shards, unfiltered)
         }
     };
     if options.expectations && options.subscribe {
         let socket = EventSocket { groups: EXPECTATIONS, receive_bytes: 0, reliable: false };
         shards[0].set_expectations(socket.open(|_| Ok(()))?);
     }
-    Ok(shards)
+    Ok(Opened { shards, filtering })
 }
 
 /// A socket for flows. The kernel doubles the size of its buffer.
@@ -70,14 +75,26 @@ fn open_filters(count: u8, options: &IntakeOptions) -> Result<Vec<ShardIntake>, 
         .collect()
 }
 
-fn open_rings(count: u8, options: &IntakeOptions) -> Result<Vec<ShardIntake>, IoError> {
-    let rings = Rings::load(count, options.buffer_bytes / u32::from(count), options.reliable)?;
+fn open_rings(
+    count: u8,
+    options: &IntakeOptions,
+) -> Result<(Vec<ShardIntake>, Filtering), IoError> {
+    let bytes = options.buffer_bytes / u32::from(count);
+    let load = |filter| Rings::load(count, bytes, options.reliable, filter);
+    let nothing = EventFilter::default();
+    let (rings, filtering) = match load(&options.filter) {
+        Ok(rings) if options.filter.is_empty() => (rings, Filtering::Nothing),
+        Ok(rings) => (rings, Filtering::InKernel),
+        Err(error) if options.filter.is_empty() => return Err(error),
+        // Rings are worth more than a filter in the kernel.
+        Err(error) => (load(&nothing)?, Filtering::Refused(error)),
+    };
     // What the program leaves to the socket is rare. With reliable events the socket has to be
     // full as soon as it holds one message, so that the kernel notices.
     let receive_bytes = if options.reliable { SMALLEST_BUFFER } else { 0 };
     let socket =
         socket(options, receive_bytes).open(|fd| sockopt::attach_program(fd, &rings.program))?;
-    rings.into_shards(socket)
+    Ok((rings.into_shards(socket)?, filtering))
 }
 
 /// The kernel objects of a ring intake.
@@ -91,7 +108,12 @@ pub(super) struct Rings {
 
 impl Rings {
     /// Makes rings of at least `bytes` each and loads the program.
-    pub(super) fn load(count: u8, bytes: u32, reliable: bool) -> Result<Self, IoError> {
+    pub(super) fn load(
+        count: u8,
+        bytes: u32,
+        reliable: bool,
+        filter: &EventFilter,
+    ) -> Result<Self, IoError> {
         let page = rustix::param::page_size() as u32;
         let bytes = bytes.clamp(page, RING_MAX).next_power_of_two();
         let rings = (0..count)
@@ -101,7 +123,16 @@ impl Rings {
         let outer = bpf::create_outer(&rings).doing("create a BPF array of rings")?;
         let control_bytes = CONTROL_BYTES_PER_SHARD * u32::from(count);
         let control = bpf::create_mappable(control_bytes).doing("create a BPF array")?;
-        let code = ring_program(count.into(), outer.as_raw_fd(), control.as_raw_fd(), reliable);
+        // The program keeps the maps that it uses.
+        let networks =
+            Networks::load(filter).doing("create a BPF trie of the filter's networks")?;
+        let maps = RingMaps {
+            rings: outer.as_raw_fd(),
+            control: control.as_raw_fd(),
+            v4: networks.v4.as_ref().map(AsRawFd::as_raw_fd),
+            v6: networks.v6.as_ref().map(AsRawFd::as_raw_fd),
+        };
+        let code = ring_program(count.into(), &maps, reliable, filter);
         let program = bpf::load_socket_filter(&code, &mut [])
             .or_else(|error| {
                 // Once more, to hear why.
@@ -128,6 +159,24 @@ impl Rings {
         }
         shards[0].set_socket(socket);
         Ok(shards)
+    }
+}
+
+/// The networks of a filter, by family; `None` where it has none.
+struct Networks {
+    v4: Option<OwnedFd>,
+    v6: Option<OwnedFd>,
+}
+
+impl Networks {
+    fn load(filter: &EventFilter) -> io::Result<Self> {
+        let Some(list) = &filter.addresses else { return Ok(Self { v4: None, v6: None }) };
+        let v4 = list.v4.iter().map(|(address, bits)| (address.octets(), *bits));
+        let v6 = list.v6.iter().map(|(address, bits)| (address.octets(), *bits));
+        Ok(Self {
+            v4: (v4.len() > 0).then(|| bpf::create_networks(v4)).transpose()?,
+            v6: (v6.len() > 0).then(|| bpf::create_networks(v6)).transpose()?,
+        })
     }
 }
 

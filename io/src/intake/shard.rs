@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use proto_ctnl::bpf::CONTROL_BYTES_PER_SHARD;
+use proto_ctnl::bpf::{CONTROL_BYTES_PER_SHARD, CONTROL_FILTERED, CONTROL_LOST};
 
 use super::IntakeKind;
 use super::bpfring::BpfRing;
@@ -36,8 +36,9 @@ impl Control {
         Self { memory }
     }
 
-    fn lost(&self, shard: usize) -> u64 {
-        let at = shard * CONTROL_BYTES_PER_SHARD as usize;
+    /// A shard's counter at an offset of its line.
+    fn count(&self, shard: usize, counter: i16) -> u64 {
+        let at = shard * CONTROL_BYTES_PER_SHARD as usize + usize::from(counter.unsigned_abs());
         if at + size_of::<u64>() > self.memory.bytes() {
             return 0;
         }
@@ -181,9 +182,16 @@ impl ShardIntake {
     /// so once per batch. With reliable events and a ring, failed attempts count, repetitions
     /// included; `DESTROY` events among them have arrived or will.
     pub fn lost(&self) -> u64 {
-        let ring = self.ring.as_ref().map_or(0, |(_, control, shard)| control.lost(*shard));
+        let ring =
+            self.ring.as_ref().map_or(0, |(_, control, shard)| control.count(*shard, CONTROL_LOST));
         let sockets = [&self.socket, &self.expectations].into_iter().flatten();
         ring + sockets.map(|fd| u64::from(sockopt::drops(fd).unwrap_or(0))).sum::<u64>()
+    }
+
+    /// Events of this part that the filter kept back in the kernel since it was opened. They wake
+    /// nobody.
+    pub fn filtered(&self) -> u64 {
+        self.ring.as_ref().map_or(0, |(_, control, shard)| control.count(*shard, CONTROL_FILTERED))
     }
 
     /// Whether the kernel is to tell of new flows; it does from the start. While nobody on the

@@ -54,6 +54,7 @@ pub(super) const MOV32_X: u8 = 0xbc;
 pub(super) const ADD64: u8 = 0x07;
 pub(super) const ADD64_X: u8 = 0x0f;
 pub(super) const LSH64: u8 = 0x67;
+pub(super) const RSH64_X: u8 = 0x7f;
 pub(super) const AND32: u8 = 0x54;
 pub(super) const MUL32: u8 = 0x24;
 pub(super) const MOD32: u8 = 0x94;
@@ -135,6 +136,13 @@ impl Assembler {
     pub(super) fn map(&mut self, dst: u8, meaning: u8, fd: i32) {
         self.code.push(Insn { code: LD_IMM64, dst, src: meaning, off: 0, imm: fd });
         self.code.push(Insn::default());
+    }
+
+    /// Appends a wide load of a number.
+    pub(super) fn wide(&mut self, dst: u8, number: u64) {
+        let half = |number: u64| (number as u32).cast_signed();
+        self.code.push(Insn { code: LD_IMM64, dst, src: 0, off: 0, imm: half(number) });
+        self.code.push(Insn { imm: half(number >> 32), ..Insn::default() });
     }
 
     /// Appends a call of a helper function.

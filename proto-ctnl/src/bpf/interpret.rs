@@ -1,24 +1,58 @@
-//! Interpreters for the two programs, for tests without a kernel.
+//! Interpreters for the programs that sort events, for tests without a kernel.
 //!
 //! They know the instructions that the programs use and stop on anything else, on a read of
 //! memory that was not written and on an access outside a known region.
 
 use super::ebpf::{self, Insn};
-use super::{SockFilter, classic};
+use super::{AddressFilter, EventFilter, RingMaps, SockFilter, classic};
 
 /// What the ring program did with a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Left to the socket, whole.
     Pass,
-    /// In the ring of a shard, with the record's size.
-    Ring { shard: u32, record: u32, bytes: Vec<u8> },
-    /// Counted as lost for a shard; `kept` when the socket sees it nevertheless.
-    Lost { shard: u32, kept: bool },
+    /// In the ring of a shard.
+    Ring {
+        /// The shard.
+        shard: u32,
+        /// Size of the record.
+        record: u32,
+        /// Its content, as long as the message.
+        bytes: Vec<u8>,
+    },
+    /// Counted as lost for a shard.
+    Lost {
+        /// The shard.
+        shard: u32,
+        /// Whether the socket sees it nevertheless.
+        kept: bool,
+    },
+    /// Refused by the filter and counted for a shard.
+    Filtered {
+        /// The shard.
+        shard: u32,
+    },
+}
+
+/// The maps of a [`Machine`], for a program with this filter.
+pub fn maps(filter: &EventFilter) -> RingMaps {
+    let addresses = filter.addresses.as_ref();
+    RingMaps {
+        rings: -1,
+        control: -2,
+        v4: addresses.filter(|list| !list.v4.is_empty()).map(|_| -3),
+        v6: addresses.filter(|list| !list.v6.is_empty()).map(|_| -4),
+    }
+}
+
+/// Whether the first `bits` of two addresses are the same.
+fn agree(one: &[u8], other: &[u8], bits: u8) -> bool {
+    let bit = |octets: &[u8], at: usize| octets[at / 8] >> (7 - at % 8) & 1;
+    (0..usize::from(bits)).all(|at| bit(one, at) == bit(other, at))
 }
 
 /// Runs a classic filter; the number of octets kept. `None` for a broken program.
-pub(super) fn classic(program: &[SockFilter], message: &[u8]) -> Option<u32> {
+pub fn classic(program: &[SockFilter], message: &[u8]) -> Option<u32> {
     let (mut a, mut x, mut scratch) = (0u32, 0u32, [None::<u32>; 16]);
     let mut pc = 0;
     loop {
@@ -70,26 +104,34 @@ enum Value {
     Ring(u32),
     Control(u64),
     Record(u32),
+    Networks4,
+    Networks6,
+    /// What a look-up found.
+    Element,
 }
 
 /// The machine that runs the ring program.
-pub(super) struct Machine<'a> {
+#[derive(Debug)]
+pub struct Machine<'a> {
     program: &'a [Insn],
     message: &'a [u8],
     shards: u32,
     /// Whether every ring is full.
     full: bool,
+    networks: Option<&'a AddressFilter>,
     registers: [Option<Value>; 11],
     stack: [Option<u8>; 512],
     record: Vec<u8>,
     ring: u32,
-    lost: Option<u32>,
+    /// The counter that was added to: its shard and its offset in the shard's line.
+    counted: Option<(u32, i16)>,
     submitted: bool,
     reserved: bool,
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(program: &'a [Insn], message: &'a [u8], shards: u32, full: bool) -> Self {
+    /// A machine with empty rings, or with full ones.
+    pub fn new(program: &'a [Insn], message: &'a [u8], shards: u32, full: bool) -> Self {
         let mut registers = [None; 11];
         registers[1] = Some(Value::Context);
         registers[10] = Some(Value::Stack(512));
@@ -98,18 +140,29 @@ impl<'a> Machine<'a> {
             message,
             shards,
             full,
+            networks: None,
             registers,
             stack: [None; 512],
             record: Vec::new(),
             ring: 0,
-            lost: None,
+            counted: None,
             submitted: false,
             reserved: false,
         }
     }
 
-    /// Runs to the end. `Err` with the instruction at which the program broke a rule.
-    pub(super) fn run(mut self) -> Result<Verdict, usize> {
+    /// The machine with the networks of a filter in its maps.
+    #[must_use]
+    pub fn knowing(mut self, filter: &'a EventFilter) -> Self {
+        self.networks = filter.addresses.as_ref();
+        self
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The instruction at which the program broke a rule.
+    pub fn run(mut self) -> Result<Verdict, usize> {
         let mut pc = 0;
         // No loops: each instruction runs at most once.
         for _ in 0..self.program.len() {
@@ -124,14 +177,17 @@ impl<'a> Machine<'a> {
 
     fn verdict(self) -> Option<Verdict> {
         let result = self.number(0)?.cast_signed();
-        match (self.submitted, self.lost, result) {
+        const LOST: i16 = super::CONTROL_LOST;
+        const FILTERED: i16 = super::CONTROL_FILTERED;
+        match (self.submitted, self.counted, result) {
             (true, None, 0) => Some(Verdict::Ring {
                 shard: self.ring,
                 record: self.record.len() as u32,
                 bytes: self.record[..self.message.len()].to_vec(),
             }),
-            (false, Some(shard), 0) => Some(Verdict::Lost { shard, kept: false }),
-            (false, Some(shard), -1) => Some(Verdict::Lost { shard, kept: true }),
+            (false, Some((shard, LOST)), 0) => Some(Verdict::Lost { shard, kept: false }),
+            (false, Some((shard, LOST)), -1) => Some(Verdict::Lost { shard, kept: true }),
+            (false, Some((shard, FILTERED)), 0) => Some(Verdict::Filtered { shard }),
             (false, None, -1) if !self.reserved => Some(Verdict::Pass),
             _ => None,
         }
@@ -168,6 +224,12 @@ impl<'a> Machine<'a> {
                 let Value::Control(base) = self.registers[usize::from(i.src)]? else { return None };
                 self.registers[dst] = Some(Value::Control(base + self.number(i.dst)?));
             }
+            ebpf::RSH64_X => {
+                // An amount beyond the width is cut to it by some machines.
+                let amount = self.number(i.src)?;
+                (amount < 64).then_some(())?;
+                self.registers[dst] = set(self.number(i.dst)? >> amount);
+            }
             ebpf::LSH64 => self.registers[dst] = set(self.number(i.dst)? << i.imm),
             ebpf::TO_BE => {
                 let v = self.number(i.dst)?;
@@ -203,21 +265,28 @@ impl<'a> Machine<'a> {
             }
             ebpf::STX_W => {
                 let Value::Stack(at) = self.registers[dst]? else { return None };
-                let bytes = low(self.number(i.src)?).to_ne_bytes();
-                let at = usize::try_from(at + i64::from(i.off)).ok()?;
-                for (slot, byte) in self.stack.get_mut(at..at + 4)?.iter_mut().zip(bytes) {
-                    *slot = Some(byte);
-                }
+                self.store(at + i64::from(i.off), &low(self.number(i.src)?).to_ne_bytes())?;
+            }
+            ebpf::ST_W => {
+                let Value::Stack(at) = self.registers[dst]? else { return None };
+                self.store(at + i64::from(i.off), &i.imm.to_ne_bytes())?;
             }
             ebpf::ATOMIC_ADD64 => {
                 let Value::Control(at) = self.registers[dst]? else { return None };
-                (at % 64 == 0 && i.off == 0 && self.number(i.src)? == 1).then_some(())?;
-                self.lost = Some((at / 64) as u32);
+                (at % 64 == 0 && self.number(i.src)? == 1).then_some(())?;
+                self.counted.is_none().then_some(())?;
+                self.counted = Some(((at / 64) as u32, i.off));
             }
             ebpf::LD_IMM64 => {
+                let high = self.program.get(next)?.imm;
                 self.registers[dst] = Some(match (i.src, i.imm) {
+                    (0, low) => Value::Number(
+                        u64::from(high.cast_unsigned()) << 32 | u64::from(low.cast_unsigned()),
+                    ),
                     (1, -1) => Value::Outer,
                     (2, -2) => Value::Control(0),
+                    (1, -3) => Value::Networks4,
+                    (1, -4) => Value::Networks6,
                     _ => return None,
                 });
                 return Some(pc + 2);
@@ -243,15 +312,45 @@ impl<'a> Machine<'a> {
         match self.registers[usize::from(src)]? {
             Value::Context if off == 0 && size == 4 => Some(self.message.len() as u64),
             Value::Stack(at) => {
-                let at = usize::try_from(at + i64::from(off)).ok()?;
                 let mut bytes = [0; 8];
-                for (out, byte) in bytes.iter_mut().zip(self.stack.get(at..at + size)?) {
-                    *out = (*byte)?;
-                }
+                self.read(at + i64::from(off), &mut bytes[..size])?;
                 Some(u64::from_le_bytes(bytes))
             }
             _ => None,
         }
+    }
+
+    /// Octets of the stack, all of which were written before.
+    fn read(&self, at: i64, bytes: &mut [u8]) -> Option<()> {
+        let at = usize::try_from(at).ok()?;
+        let written = self.stack.get(at..at + bytes.len())?;
+        for (out, byte) in bytes.iter_mut().zip(written) {
+            *out = (*byte)?;
+        }
+        Some(())
+    }
+
+    fn store(&mut self, at: i64, bytes: &[u8]) -> Option<()> {
+        let at = usize::try_from(at).ok()?;
+        for (slot, byte) in self.stack.get_mut(at..at + bytes.len())?.iter_mut().zip(bytes) {
+            *slot = Some(*byte);
+        }
+        Some(())
+    }
+
+    /// Looks the key at a place of the stack up in the networks of one family.
+    fn find_network<const N: usize>(
+        &self,
+        key: i64,
+        networks: impl IntoIterator<Item = ([u8; N], u8)>,
+    ) -> Option<Value> {
+        let (mut bits, mut address) = ([0; 4], [0; N]);
+        self.read(key, &mut bits)?;
+        self.read(key + 4, &mut address)?;
+        // The programs look whole addresses up.
+        (u32::from_ne_bytes(bits) as usize == 8 * N).then_some(())?;
+        let found = networks.into_iter().any(|(network, bits)| agree(&network, &address, bits));
+        Some(if found { Value::Element } else { Value::Number(0) })
     }
 
     /// A helper call. Clobbers the argument registers as the kernel does.
@@ -260,23 +359,27 @@ impl<'a> Machine<'a> {
         let result = match (helper, r1?) {
             (1, Value::Outer) => {
                 let Value::Stack(key) = r2? else { return None };
-                let at = usize::try_from(key).ok()?;
                 let mut bytes = [0; 4];
-                for (out, byte) in bytes.iter_mut().zip(self.stack.get(at..at + 4)?) {
-                    *out = (*byte)?;
-                }
+                self.read(key, &mut bytes)?;
                 let shard = u32::from_ne_bytes(bytes);
                 if shard < self.shards { Value::Ring(shard) } else { Value::Number(0) }
+            }
+            (1, Value::Networks4) => {
+                let Value::Stack(key) = r2? else { return None };
+                let list = self.networks?.v4.iter();
+                self.find_network(key, list.map(|(network, bits)| (network.octets(), *bits)))?
+            }
+            (1, Value::Networks6) => {
+                let Value::Stack(key) = r2? else { return None };
+                let list = self.networks?.v6.iter();
+                self.find_network(key, list.map(|(network, bits)| (network.octets(), *bits)))?
             }
             (26, Value::Context) => {
                 let (Value::Number(from), Value::Number(n)) = (r2?, r4?) else { return None };
                 let (from, n) = (usize::try_from(from).ok()?, usize::try_from(n).ok()?);
                 match (self.message.get(from..from + n), r3?) {
                     (Some(bytes), Value::Stack(at)) => {
-                        let at = usize::try_from(at).ok()?;
-                        for (slot, b) in self.stack.get_mut(at..at + n)?.iter_mut().zip(bytes) {
-                            *slot = Some(*b);
-                        }
+                        self.store(at, bytes)?;
                         Value::Number(0)
                     }
                     (Some(bytes), Value::Record(_)) => {

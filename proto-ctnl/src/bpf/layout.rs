@@ -9,7 +9,9 @@ pub(super) const KIND: i16 = 4;
 pub(super) const SEQ: i16 = 8;
 /// Offset of `nfgen_family`.
 pub(super) const FAMILY: i16 = 16;
-/// Offset of the type of the first attribute.
+/// Offset of the length of the first attribute.
+pub(super) const FIRST_LENGTH: i16 = 20;
+/// Offset of its type.
 pub(super) const FIRST_ATTRIBUTE: i16 = 22;
 /// Length of a protocol nest that holds the number alone.
 pub(super) const PORTLESS: u16 = 12;

@@ -9,15 +9,19 @@ use super::ebpf::{
     RSH32, STX_W, TO_BE, XOR32_X,
 };
 use super::layout::{FAMILY, FIRST_ATTRIBUTE, KIND, Layout, SEQ, V4, V6, WITH_PORTS};
+use super::ring_filter::{EventFilter, refuse_unwanted};
 use crate::shard::{MUL_ADDRESS, MUL_FINAL, MUL_PORTS};
 
 /// Shortest message that can be an event with an original tuple, in octets.
 pub const EVENT_MIN: u16 = 104;
 /// Longest message that goes by a ring, in octets; longer ones go by the socket.
 pub const EVENT_MAX: u16 = 512;
-/// Size of one shard's line in the control map, in octets. Its first eight hold the number of
-/// events lost because the ring was full.
+/// Size of one shard's line in the control map, in octets.
 pub const CONTROL_BYTES_PER_SHARD: u32 = 64;
+/// Offset in such a line of the number of events lost because the ring was full, eight octets.
+pub const CONTROL_LOST: i16 = 0;
+/// Offset of the number of events that the filter refused, eight octets.
+pub const CONTROL_FILTERED: i16 = 8;
 
 /// Record sizes below the largest, each with the reserve call of its own that the verifier
 /// wants. They follow the lengths that occur.
@@ -26,11 +30,11 @@ const CLASSES: [i32; 7] = [168, 200, 232, 264, 296, 328, 392];
 const STACK_BASE: i16 = -104;
 const STACK_KEY: i16 = -112;
 
-const MAP_FD: u8 = 1;
+pub(super) const MAP_FD: u8 = 1;
 const MAP_VALUE: u8 = 2;
 
-const MAP_LOOKUP_ELEM: i32 = 1;
-const SKB_LOAD_BYTES: i32 = 26;
+pub(super) const MAP_LOOKUP_ELEM: i32 = 1;
+pub(super) const SKB_LOAD_BYTES: i32 = 26;
 const RINGBUF_RESERVE: i32 = 131;
 const RINGBUF_SUBMIT: i32 = 132;
 const RINGBUF_DISCARD: i32 = 133;
@@ -40,6 +44,19 @@ const NO_WAKEUP: i32 = 1;
 const KEEP: i32 = -1;
 const DROP: i32 = 0;
 
+/// The descriptors of the maps that the program uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingMaps {
+    /// An array of maps with a ring buffer for each shard.
+    pub rings: i32,
+    /// An array of one element with [`CONTROL_BYTES_PER_SHARD`] octets for each shard.
+    pub control: i32,
+    /// A trie of the IPv4 networks of the filter, if it has any.
+    pub v4: Option<i32>,
+    /// A trie of its IPv6 networks.
+    pub v6: Option<i32>,
+}
+
 /// Where the parts of the program jump to.
 struct Exits {
     /// Not an event of the known layout, or no ring: leave it to the socket.
@@ -48,17 +65,23 @@ struct Exits {
     lost: Label,
     /// The message was copied, or not: look at the result.
     copied: Label,
+    /// Nobody wants the flow.
+    refuse: Label,
 }
 
 /// The program for `shards` shards (0 counts as 1).
 ///
-/// `outer_fd` is an array of maps with a ring buffer for each shard; `ctl_fd` is an array of one
-/// element with [`CONTROL_BYTES_PER_SHARD`] octets for each shard. With `reliable` a message
-/// that finds its ring full goes on to the socket after it was counted, so that a full socket
-/// tells the kernel to try again later.
-pub fn ring_program(shards: u32, outer_fd: i32, ctl_fd: i32, reliable: bool) -> Vec<Insn> {
+/// What `filter` refuses is counted and goes nowhere. With `reliable` a message that finds its
+/// ring full goes on to the socket after it was counted, so that a full socket tells the kernel to
+/// try again later.
+pub fn ring_program(
+    shards: u32,
+    maps: &RingMaps,
+    reliable: bool,
+    filter: &EventFilter,
+) -> Vec<Insn> {
     let mut a = Assembler::default();
-    let exits = Exits { pass: a.label(), lost: a.label(), copied: a.label() };
+    let exits = Exits { pass: a.label(), lost: a.label(), copied: a.label(), refuse: a.label() };
     let (v6, mix) = (a.label(), a.label());
 
     load_header(&mut a, &exits);
@@ -76,9 +99,18 @@ pub fn ring_program(shards: u32, outer_fd: i32, ctl_fd: i32, reliable: bool) -> 
     load_ports(&mut a, &V6, mix);
     a.place(mix);
     finish_hash(&mut a);
-    find_ring(&mut a, shards.max(1), outer_fd, ctl_fd, &exits);
+    find_ring(&mut a, shards.max(1), maps, &exits);
+    if !filter.is_empty() {
+        // Behind the hash, as the shard's own counter is not fought for by all cores.
+        refuse_unwanted(&mut a, filter, maps, exits.refuse);
+    }
     copy_to_ring(&mut a, &exits);
     ends(&mut a, &exits, if reliable { KEEP } else { DROP });
+    if !filter.is_empty() {
+        a.place(exits.refuse);
+        count(&mut a, CONTROL_FILTERED);
+        a.exit(DROP);
+    }
     a.finish()
 }
 
@@ -165,20 +197,20 @@ fn finish_hash(a: &mut Assembler) {
 }
 
 /// The shard's ring and control line.
-fn find_ring(a: &mut Assembler, shards: u32, outer_fd: i32, ctl_fd: i32, exits: &Exits) {
+fn find_ring(a: &mut Assembler, shards: u32, maps: &RingMaps, exits: &Exits) {
     let shards = shards.cast_signed();
     a.op(MOD32, SHARD, shards);
     // The verifier does not derive this bound from the operation before.
     a.jump_if(JGE, SHARD, shards, exits.pass);
     a.memory(STX_W, FRAME, SHARD, STACK_KEY);
-    a.map(R1, MAP_FD, outer_fd);
+    a.map(R1, MAP_FD, maps.rings);
     a.op_x(MOV64_X, R2, FRAME);
     a.op(ADD64, R2, STACK_KEY.into());
     a.call(MAP_LOOKUP_ELEM);
     a.jump_if(JEQ, R0, 0, exits.pass);
     a.op_x(MOV64_X, RING, R0);
     a.op(LSH64, SHARD, 6);
-    a.map(R1, MAP_VALUE, ctl_fd);
+    a.map(R1, MAP_VALUE, maps.control);
     a.op_x(ADD64_X, SHARD, R1);
 }
 
@@ -225,20 +257,25 @@ fn ends(a: &mut Assembler, exits: &Exits, lost: i32) {
     a.call(RINGBUF_DISCARD);
     a.jump(exits.pass);
     a.place(exits.lost);
-    a.op(MOV64, R1, 1);
-    a.memory(ATOMIC_ADD64, SHARD, R1, 0);
+    count(a, CONTROL_LOST);
     a.exit(lost);
     a.place(exits.pass);
     a.exit(KEEP);
 }
 
+/// Adds one to a counter of the shard.
+fn count(a: &mut Assembler, counter: i16) {
+    a.op(MOV64, R1, 1);
+    a.memory(ATOMIC_ADD64, SHARD, R1, counter);
+}
+
 /// Offset from the frame pointer of an octet of the message.
-fn stack(offset: i16) -> i16 {
+pub(super) fn stack(offset: i16) -> i16 {
     STACK_BASE + offset
 }
 
 /// Two 16-bit fields that lie side by side, as one load sees them.
-fn pair(first: u16, second: u16) -> i32 {
+pub(super) fn pair(first: u16, second: u16) -> i32 {
     let (a, b) = (first.to_ne_bytes(), second.to_ne_bytes());
     i32::from_ne_bytes([a[0], a[1], b[0], b[1]])
 }

@@ -5,7 +5,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::interpret::{self, Machine, Verdict};
-use super::{EVENT_MAX, EVENT_MIN, Insn, SockFilter, ring_program, steering_filter};
+use super::{
+    AddressFilter, EVENT_MAX, EVENT_MIN, EventFilter, Insn, RingMaps, SockFilter, ring_program,
+    steering_filter,
+};
 use crate::{L4, Tuple, proto, shard_hash, shard_of};
 
 fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -14,6 +17,11 @@ fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
 
 fn hex(text: &str) -> u32 {
     u32::from_str_radix(text, 16).unwrap()
+}
+
+fn unfiltered(shards: u32, reliable: bool) -> Vec<Insn> {
+    let filter = EventFilter::default();
+    ring_program(shards, &interpret::maps(&filter), reliable, &filter)
 }
 
 #[test]
@@ -28,17 +36,17 @@ fn ring_program_is_the_known_one() {
             imm: hex(f[4]).cast_signed(),
         })
         .collect();
-    let program = ring_program(4, -1, -2, false);
+    let program = unfiltered(4, false);
     for (i, (have, want)) in program.iter().zip(&expected).enumerate() {
         assert_eq!(have, want, "instruction {i}");
     }
     assert_eq!(program.len(), expected.len());
 
-    let reliable = ring_program(4, -1, -2, true);
+    let reliable = unfiltered(4, true);
     let differing: Vec<_> = (0..246).filter(|&i| reliable[i] != program[i]).collect();
     assert_eq!(differing, [242]);
     assert_eq!(reliable[242].imm, -1);
-    let seven = ring_program(7, -1, -2, false);
+    let seven = unfiltered(7, false);
     let differing: Vec<_> = (0..246).filter(|&i| seven[i] != program[i]).collect();
     assert_eq!(differing, [113, 114]);
 }
@@ -46,7 +54,8 @@ fn ring_program_is_the_known_one() {
 #[test]
 #[cfg(target_endian = "little")]
 fn instructions_encode_as_the_kernel_reads_them() {
-    let program = ring_program(4, 5, 6, false);
+    let maps = RingMaps { rings: 5, control: 6, v4: None, v6: None };
+    let program = ring_program(4, &maps, false, &EventFilter::default());
     assert_eq!(program[0].to_u64().to_le_bytes(), [0xbf, 0x16, 0, 0, 0, 0, 0, 0]);
     assert_eq!(program[10].to_u64().to_le_bytes(), [0x61, 0xa1, 0x98, 0xff, 0, 0, 0, 0]);
     assert_eq!(program[116].to_u64().to_le_bytes(), [0x18, 0x11, 0, 0, 5, 0, 0, 0]);
@@ -123,7 +132,7 @@ fn programs_agree_with_user_space_on_the_kernels_messages() {
     let (mut events, mut others) = (0, 0);
     for v in vectors() {
         for shards in [1, 2, 3, 4, 8] {
-            let program = ring_program(shards, -1, -2, false);
+            let program = unfiltered(shards, false);
             let verdict = Machine::new(&program, &v.bytes, shards, false).run().unwrap();
             if !v.kind.starts_with("event_") {
                 assert_eq!(verdict, Verdict::Pass, "{}", v.id);
@@ -162,9 +171,109 @@ fn a_full_ring_is_counted_for_its_shard() {
     let v = vectors().into_iter().find(|v| v.kind == "event_new").unwrap();
     let shard = shard_of(&tuple_of(&v.bytes), 4);
     for kept in [false, true] {
-        let program = ring_program(4, -1, -2, kept);
+        let program = unfiltered(4, kept);
         let verdict = Machine::new(&program, &v.bytes, 4, true).run();
         assert_eq!(verdict, Ok(Verdict::Lost { shard, kept }));
+    }
+}
+
+fn recorded(kind: &str, source: IpAddr) -> Vec<u8> {
+    let found = vectors().into_iter().find(|v| v.kind == kind && tuple_of(&v.bytes).src == source);
+    found.unwrap().bytes
+}
+
+fn filtered(filter: &EventFilter, message: &[u8], full: bool) -> Verdict {
+    let program = ring_program(4, &interpret::maps(filter), false, filter);
+    Machine::new(&program, message, 4, full).knowing(filter).run().unwrap()
+}
+
+#[test]
+fn a_refused_event_needs_no_room_and_is_counted_for_its_shard() {
+    let source = Ipv4Addr::new(192, 0, 2, 2);
+    let message = recorded("event_new", source.into());
+    let shard = shard_of(&tuple_of(&message), 4);
+    let addresses = |keep_listed, v4| EventFilter {
+        addresses: Some(AddressFilter { keep_listed, v4, v6: vec![] }),
+        ..EventFilter::default()
+    };
+    let refusing = [
+        EventFilter { protocols: Some([!(1 << 6), !0, !0, !0]), ..EventFilter::default() },
+        addresses(true, vec![]),
+        addresses(false, vec![(source, 32)]),
+        addresses(false, vec![(Ipv4Addr::UNSPECIFIED, 0)]),
+    ];
+    for filter in refusing {
+        for full in [false, true] {
+            assert_eq!(filtered(&filter, &message, full), Verdict::Filtered { shard });
+        }
+    }
+    let keeping = [
+        EventFilter { protocols: Some([1 << 6, 0, 0, 0]), ..EventFilter::default() },
+        addresses(false, vec![]),
+        EventFilter { protocols: Some([!0; 4]), ..EventFilter::default() },
+        addresses(true, vec![(source, 32)]),
+        addresses(true, vec![(Ipv4Addr::new(192, 0, 2, 0), 24)]),
+    ];
+    for filter in keeping {
+        assert_eq!(filtered(&filter, &message, true), Verdict::Lost { shard, kept: false });
+    }
+}
+
+#[test]
+fn no_instruction_is_out_of_reach() {
+    let v4 = || vec![(Ipv4Addr::LOCALHOST, 32)];
+    let v6 = || vec![(Ipv6Addr::LOCALHOST, 128)];
+    let mut programs = vec![unfiltered(4, false)];
+    for protocols in [None, Some([0; 4]), Some([u64::MAX; 4])] {
+        for (keep_listed, v4, v6) in [true, false].into_iter().flat_map(|keep| {
+            [(keep, vec![], vec![]), (keep, v4(), vec![]), (keep, vec![], v6()), (keep, v4(), v6())]
+        }) {
+            let addresses = Some(AddressFilter { keep_listed, v4, v6 });
+            let filter = EventFilter { protocols, addresses };
+            programs.push(ring_program(4, &interpret::maps(&filter), false, &filter));
+        }
+        let filter = EventFilter { protocols, addresses: None };
+        programs.push(ring_program(4, &interpret::maps(&filter), false, &filter));
+    }
+    for program in programs {
+        let mut reached = vec![false; program.len()];
+        let mut open = vec![0];
+        while let Some(at) = open.pop() {
+            if std::mem::replace(&mut reached[at], true) {
+                continue;
+            }
+            let insn = program[at];
+            // Jumps are operations 0x05 of eight, apart from calls and the end; a wide load has a
+            // second half, which is no instruction.
+            let jumps =
+                insn.code & 7 >= 5 && insn.code & 7 < 7 && !matches!(insn.code, 0x85 | 0x95);
+            if insn.code == 0x18 {
+                reached[at + 1] = true;
+                open.push(at + 2);
+            } else if insn.code != 0x05 && insn.code != 0x95 {
+                open.push(at + 1);
+            }
+            if jumps {
+                open.push((at + 1).checked_add_signed(insn.off.into()).unwrap());
+            }
+        }
+        assert_eq!(reached.iter().position(|reached| !reached), None);
+    }
+}
+
+#[test]
+fn an_event_with_an_unknown_reply_tuple_goes_on() {
+    let source = Ipv4Addr::new(192, 0, 2, 2);
+    let message = recorded("event_new", source.into());
+    let list =
+        AddressFilter { keep_listed: true, v4: vec![(Ipv4Addr::new(10, 9, 8, 7), 32)], v6: vec![] };
+    let filter = EventFilter { addresses: Some(list), ..EventFilter::default() };
+    assert!(matches!(filtered(&filter, &message, false), Verdict::Filtered { .. }));
+    // Its header, that of its addresses, that of its source.
+    for at in [74, 78, 80, 82] {
+        let mut message = message.clone();
+        message[at] ^= 0x04;
+        assert!(matches!(filtered(&filter, &message, false), Verdict::Ring { .. }), "{at}");
     }
 }
 
@@ -212,7 +321,7 @@ proptest! {
     #[test]
     fn programs_agree_on_random_flows(m in event(), shards in 1u32..70) {
         let shard = shard_of(&tuple_of(&m), shards);
-        let program = ring_program(shards, -1, -2, false);
+        let program = unfiltered(shards, false);
         match Machine::new(&program, &m, shards, false).run() {
             Ok(Verdict::Ring { shard: s, bytes, .. }) => prop_assert_eq!((s, bytes), (shard, m.clone())),
             other => prop_assert!(false, "{:?}", other),
@@ -237,7 +346,7 @@ proptest! {
         if !keep_length {
             m.truncate(cut.index(m.len() + 1));
         }
-        let program = ring_program(shards, -1, -2, false);
+        let program = unfiltered(shards, false);
         match Machine::new(&program, &m, shards, false).run() {
             Ok(Verdict::Ring { shard, bytes, .. }) => {
                 // What it takes, it takes whole, and user space finds the same shard.
@@ -262,7 +371,7 @@ proptest! {
 
     #[test]
     fn noise_never_breaks_a_program(m in prop::collection::vec(any::<u8>(), 0..600)) {
-        let program = ring_program(4, -1, -2, false);
+        let program = unfiltered(4, false);
         prop_assert_eq!(Machine::new(&program, &m, 4, false).run(), Ok(Verdict::Pass));
         prop_assert!(interpret::classic(&steering_filter(4, 1), &m).is_some());
     }

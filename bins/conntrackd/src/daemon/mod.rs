@@ -277,13 +277,6 @@ fn configure(settings: &Settings, logger: &Logger) -> Result<Config, Failed> {
             "EventIterationLimit has no effect: events are taken in slices of bounded time"
         ));
     }
-    let filter = &config.filter;
-    let has_filter =
-        filter.protocols.is_some() || filter.addresses.is_some() || filter.tcp_states.is_some();
-    if has_filter {
-        let side = if filter.kernelspace { "kernel" } else { "user" };
-        logger.notice(format_args!("using {side}-space event filtering"));
-    }
     Ok(config)
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Result, Write};
 
 use engine::config::Intake;
-use engine::snapshot::{EngineFigures, SessionFigures, ShardFigures};
+use engine::snapshot::{EngineFigures, Filtering, SessionFigures, ShardFigures};
 
 /// Names of the columns, each as wide as its values.
 const COLUMNS: [(&str, usize); 16] = [
@@ -37,7 +37,14 @@ pub(super) fn render(figures: &EngineFigures, out: &mut Vec<u8>) -> Result<()> {
     if !figures.intake_reason.is_empty() {
         write!(out, " ({})", figures.intake_reason)?;
     }
-    writeln!(out, "\nsilent flows: {}", figures.silent_flows)?;
+    let filtering = match figures.filtering {
+        Filtering::Nothing => "none",
+        Filtering::User => "in user space",
+        Filtering::Kernel => "in the kernel",
+        Filtering::Both => "in the kernel, TCP states in user space",
+    };
+    writeln!(out, "\nfilter: {filtering}")?;
+    writeln!(out, "silent flows: {}", figures.silent_flows)?;
     writeln!(out, "cpu outside of shards: {} ms", figures.other_cpu_ns / 1_000_000)?;
     writeln!(out, "clients dropped: {}", figures.clients_dropped)?;
     writeln!(out, "log lines dropped: {}", figures.log_dropped)?;
@@ -103,6 +110,7 @@ mod tests {
         let figures = EngineFigures {
             intake: Intake::Filter,
             intake_reason: "bpf(2) is not permitted".to_owned(),
+            filtering: Filtering::User,
             shards: vec![ShardFigures { cpu: Some(3), events: 7, ..Default::default() }; 2],
             session: Some(SessionFigures::default()),
             ..Default::default()
@@ -110,7 +118,9 @@ mod tests {
         let mut out = Vec::new();
         render(&figures, &mut out).expect("memory");
         let text = String::from_utf8(out).expect("text");
-        assert!(text.starts_with("intake: filter (bpf(2) is not permitted)\n"));
+        assert!(
+            text.starts_with("intake: filter (bpf(2) is not permitted)\nfilter: in user space\n")
+        );
         let lines: Vec<_> = text.lines().collect();
         let header = lines.iter().position(|line| line.contains("events")).expect("a header");
         for line in &lines[header..=header + 2] {

@@ -4,9 +4,10 @@ use std::io::Write as _;
 
 use engine::config::Intake;
 use engine::snapshot::{
-    CacheFigures, Conditions, EngineFigures, ExternalFigures, InjectionFigures, InternalFigures,
-    LinkFigures, LinkStatus, LinkTransport, NetlinkFigures, NetworkFigures, OkFailed, Queue,
-    QueueFigures, RuntimeFigures, SessionFigures, ShardFigures, Snapshot, SyncFigures, Traffic,
+    CacheFigures, Conditions, EngineFigures, ExternalFigures, Filtering, InjectionFigures,
+    InternalFigures, LinkFigures, LinkStatus, LinkTransport, NetlinkFigures, NetworkFigures,
+    OkFailed, Queue, QueueFigures, RuntimeFigures, SessionFigures, ShardFigures, Snapshot,
+    SyncFigures, Traffic,
 };
 
 use crate::text::VERSION;
@@ -250,6 +251,13 @@ fn engine(figures: &EngineFigures, o: &mut Object<'_>) {
     };
     o.text("intake", intake);
     o.text("intake_reason", &figures.intake_reason);
+    let filtering = match figures.filtering {
+        Filtering::Nothing => "none",
+        Filtering::User => "user",
+        Filtering::Kernel => "kernel",
+        Filtering::Both => "both",
+    };
+    o.text("filtering", filtering);
     o.numbers(&[
         ("silent_flows", figures.silent_flows),
         ("other_cpu_nanoseconds", figures.other_cpu_ns),
