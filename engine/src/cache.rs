@@ -22,7 +22,7 @@ use crate::bitmap::Bitmap;
 use crate::changes::{Record, Tracked};
 use crate::entry::{Entry, Extras};
 use crate::epoch::Tombstones;
-use crate::index::{Index, Key};
+use crate::index::{Hashed, Index, Key};
 use crate::unread::lacks_adjustment;
 
 /// Flows that are looked for together.
@@ -185,6 +185,12 @@ impl Cache {
             + self.tombstones.allocated()
     }
 
+    /// The key of this original tuple and zone, hashed.
+    #[inline]
+    pub(crate) fn hashed(&self, orig: &Tuple, zone: u16) -> Hashed {
+        self.index.hashed(Key::new(orig, zone))
+    }
+
     /// The flow of this original tuple and zone, unless it is dead.
     pub fn find(&self, orig: &Tuple, zone: u16) -> Option<FlowIndex> {
         self.find_any(orig, zone).filter(|i| !self.table.is_dead(i.0))
@@ -192,31 +198,34 @@ impl Cache {
 
     /// The flow of this original tuple and zone, dead or not.
     pub fn find_any(&self, orig: &Tuple, zone: u16) -> Option<FlowIndex> {
-        let key = Key::new(orig, zone);
-        self.find_key(&key, self.index.hash(&key)).map(FlowIndex)
+        self.find_key(&self.hashed(orig, zone)).map(FlowIndex)
     }
 
-    pub(crate) fn find_key(&self, key: &Key, hash: u32) -> Option<u32> {
+    /// As [`Cache::find`].
+    pub(crate) fn find_hashed(&self, at: &Hashed) -> Option<FlowIndex> {
+        self.find_key(at).filter(|&slot| !self.table.is_dead(slot)).map(FlowIndex)
+    }
+
+    pub(crate) fn find_key(&self, at: &Hashed) -> Option<u32> {
         let pairs = &self.extras.pairs;
-        // The stored hash is not compared: it stands in another cache line than the key, and the
-        // index compared seven bits of it.
-        self.index.find(hash, |slot| self.table.at(slot).is(key, pairs))
+        self.index.find(at.short(), |slot| self.table.at(slot).is(&at.key, pairs))
     }
 
-    /// Looks where the flows of `keys` are or would be, so that the memory they need is near when
-    /// they are stored: the processor fetches it for several at once, and else for one after the
-    /// other, which is most of the time that it takes to store a flow.
-    pub(crate) fn foresee(&self, keys: impl Iterator<Item = Key>) {
+    /// Hashes `keys`, and looks where their flows are or would be, so that the memory they need is
+    /// near when they are stored: the processor fetches it for several at once, and else for one
+    /// after the other, which is most of the time that it takes to store a flow.
+    pub(crate) fn foresee(&self, keys: impl Iterator<Item = Key>) -> [Hashed; TOGETHER] {
         // Hashed first, so that nothing but the lookups stands between one and the next.
-        let mut hashes = [0; TOGETHER];
+        let mut hashed = [Hashed::NONE; TOGETHER];
         let mut len = 0;
-        for (place, key) in hashes.iter_mut().zip(keys) {
-            *place = self.index.hash(&key);
+        for (place, key) in hashed.iter_mut().zip(keys) {
+            *place = self.index.hashed(key);
             len += 1;
         }
-        for hash in hashes.iter().take(len) {
-            black_box(self.index.find(*hash, |slot| self.table.at(slot).head().hash == *hash));
+        for hash in hashed.iter().take(len).map(Hashed::short) {
+            black_box(self.index.find(hash, |slot| self.table.at(slot).head().hash == hash));
         }
+        hashed
     }
 
     /// Whether a flow that is not dead stands there.
@@ -245,7 +254,18 @@ impl Cache {
     /// # Errors
     /// [`CacheFull`], and nothing changed but counters.
     pub fn replace(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
-        self.put(flow, now, true)
+        self.replace_at(&self.index.hashed(key_of(flow)), flow, now)
+    }
+
+    /// As [`Cache::replace`], for who has the flow's key: read back from `flow`, which was written
+    /// in other pieces a moment ago, it would have to wait.
+    pub(crate) fn replace_at(
+        &mut self,
+        at: &Hashed,
+        flow: &Flow,
+        now: u32,
+    ) -> Result<Stored, CacheFull> {
+        self.put(at, flow, now, true)
     }
 
     /// As [`Cache::replace`], for a flow that the daemon itself has made: it may have taken the
@@ -254,16 +274,29 @@ impl Cache {
     /// # Errors
     /// [`CacheFull`], and nothing changed but counters.
     pub fn adopt(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
-        self.put(flow, now, false)
+        self.adopt_at(&self.index.hashed(key_of(flow)), flow, now)
     }
 
-    fn put(&mut self, flow: &Flow, now: u32, fresh: bool) -> Result<Stored, CacheFull> {
-        let key = key_of(flow);
-        let wide = self.index.wide_hash(&key);
-        self.tombstones.forget(wide);
-        let hash = Index::short(wide);
-        let Some(slot) = self.find_key(&key, hash) else {
-            return self.create(&key, hash, flow, now, fresh);
+    /// As [`Cache::adopt`], for who has the flow's key.
+    pub(crate) fn adopt_at(
+        &mut self,
+        at: &Hashed,
+        flow: &Flow,
+        now: u32,
+    ) -> Result<Stored, CacheFull> {
+        self.put(at, flow, now, false)
+    }
+
+    fn put(
+        &mut self,
+        at: &Hashed,
+        flow: &Flow,
+        now: u32,
+        fresh: bool,
+    ) -> Result<Stored, CacheFull> {
+        self.tombstones.forget(at.wide);
+        let Some(slot) = self.find_key(at) else {
+            return self.create(at, flow, now, fresh);
         };
         Ok(self.rewrite(slot, flow, now))
     }
@@ -276,13 +309,20 @@ impl Cache {
     /// # Errors
     /// [`CacheFull`], and nothing changed but counters.
     pub fn merge(&mut self, flow: &Flow, now: u32) -> Result<Stored, CacheFull> {
-        let key = key_of(flow);
-        let wide = self.index.wide_hash(&key);
-        self.tombstones.forget(wide);
-        let hash = Index::short(wide);
-        match self.find_key(&key, hash) {
+        self.merge_at(&self.index.hashed(key_of(flow)), flow, now)
+    }
+
+    /// As [`Cache::merge`], for who has the flow's key.
+    pub(crate) fn merge_at(
+        &mut self,
+        at: &Hashed,
+        flow: &Flow,
+        now: u32,
+    ) -> Result<Stored, CacheFull> {
+        self.tombstones.forget(at.wide);
+        match self.find_key(at) {
             None => {
-                let stored = self.create(&key, hash, flow, now, false)?;
+                let stored = self.create(at, flow, now, false)?;
                 self.table.set_partial(stored.index.0, true);
                 Ok(stored)
             }
@@ -338,8 +378,7 @@ impl Cache {
 
     pub(crate) fn create(
         &mut self,
-        key: &Key,
-        hash: u32,
+        at: &Hashed,
         flow: &Flow,
         now: u32,
         fresh: bool,
@@ -355,13 +394,13 @@ impl Cache {
             self.counters.no_space += 1;
             return Err(CacheFull);
         }
-        let mut entry = Entry::new(key, hash, fresh, &mut self.extras);
+        let hash = at.short();
+        let mut entry = Entry::new(&at.key, hash, fresh, &mut self.extras);
         entry.store(flow, self.role, true, &mut self.extras);
         entry.created = now;
         entry.updated = now;
         let slot = self.table.insert(entry);
-        let table = &self.table;
-        self.index.insert(hash, slot, |other| table.at(other).head().hash);
+        self.index.insert(hash, slot);
         // With the table, so that no event has to wait for growth.
         self.unread.grow(self.table.capacity());
         if lacks_adjustment(flow) {
@@ -375,8 +414,8 @@ impl Cache {
     pub fn remove(&mut self, index: FlowIndex) {
         let Some(entry) = self.table.get(index.0) else { return };
         if self.tombstones.active() {
-            let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
-            self.tombstones.add(self.index.wide_hash(&key));
+            let at = self.hashed(&entry.orig(&self.extras.pairs), entry.zone());
+            self.tombstones.add(at.wide);
         }
         self.counters.destroyed += u64::from(!self.table.is_dead(index.0));
         self.release(index.0);
@@ -455,10 +494,9 @@ impl Cache {
         let (mut sides, mut contexts, mut pairs, mut silent, mut unread) = (0, 0, 0, 0, 0);
         for slot in self.table.slots() {
             let entry = self.table.at(slot);
-            let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
-            let hash = self.index.hash(&key);
-            assert_eq!(hash, entry.head().hash, "hash of slot {slot}");
-            assert_eq!(self.find_key(&key, hash), Some(slot), "slot {slot} by its key");
+            let at = self.hashed(&entry.orig(&self.extras.pairs), entry.zone());
+            assert_eq!(at.short(), entry.head().hash, "hash of slot {slot}");
+            assert_eq!(self.find_key(&at), Some(slot), "slot {slot} by its key");
             let (side, context) = entry.has_side(&self.extras.sides);
             sides += u32::from(side);
             contexts += u32::from(context);

@@ -11,7 +11,6 @@ use proto_ctnl::{Flow, Tuple};
 
 use crate::cache::{Cache, CacheFull, FlowIndex, Stored, key_of};
 use crate::changes::{BulkStep, Change, Killed};
-use crate::index::{Index, Key};
 
 /// Keys of destroyed flows that are remembered while an epoch runs.
 const TOMBSTONES_MAX: usize = 1 << 16;
@@ -252,13 +251,11 @@ impl Cache {
     }
 
     fn take_dumped(&mut self, flow: &Flow, now: u32, other: bool) -> Result<Dumped, CacheFull> {
-        let key = key_of(flow);
-        let wide = self.index.wide_hash(&key);
-        if self.tombstones.has(wide) {
+        let at = self.index.hashed(key_of(flow));
+        if self.tombstones.has(at.wide) {
             return Ok(Dumped::Destroyed);
         }
-        let hash = Index::short(wide);
-        let stored = match self.find_key(&key, hash) {
+        let stored = match self.find_key(&at) {
             Some(slot) if !self.table.is_dead(slot) => {
                 if self.in_epoch() && !self.table.is_stale(slot) {
                     let index = FlowIndex::from_raw(slot);
@@ -273,7 +270,7 @@ impl Cache {
                 self.rewrite(slot, flow, now)
             }
             Some(slot) => self.rewrite(slot, flow, now),
-            None => self.create(&key, hash, flow, now, false)?,
+            None => self.create(&at, flow, now, false)?,
         };
         self.silent.grow(self.table.capacity());
         self.silent.set(stored.index.raw());
@@ -304,8 +301,7 @@ impl Cache {
     /// while no epoch runs.
     pub fn note_destroyed(&mut self, orig: &Tuple, zone: u16) {
         if self.tombstones.active() {
-            let hash = self.index.wide_hash(&Key::new(orig, zone));
-            self.tombstones.add(hash);
+            self.tombstones.add(self.hashed(orig, zone).wide);
         }
     }
 
@@ -353,8 +349,8 @@ impl Cache {
     fn bury(&mut self, slot: u32) {
         if self.tombstones.active() {
             let entry = self.table.at(slot);
-            let key = Key::new(&entry.orig(&self.extras.pairs), entry.zone());
-            self.tombstones.add(self.index.wide_hash(&key));
+            let at = self.hashed(&entry.orig(&self.extras.pairs), entry.zone());
+            self.tombstones.add(at.wide);
         }
     }
 }

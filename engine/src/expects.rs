@@ -246,8 +246,7 @@ impl Expects {
         let hash = self.index.hash(&key_of(expect));
         let head = Head::new(hash, fresh);
         let slot = self.table.insert(Entry { expect: *expect, created: now, updated: now, head });
-        let table = &self.table;
-        self.index.insert(hash, slot, |other| table.at(other).head.hash);
+        self.index.insert(hash, slot);
         self.counters.created += 1;
         Ok(ExpectStored { index: ExpectIndex(slot), existed: false })
     }

@@ -5,20 +5,24 @@ use proto_sync::{ExpectPayload, FlowPayload, Kind, Messages};
 
 use crate::cache::TOGETHER;
 use crate::clock::Moment;
-use crate::index::Key;
+use crate::index::{Hashed, Key};
 use crate::kernel::InjectKind;
 use crate::shard::Shard;
 
 /// Flows of the peer that wait to be stored together.
 struct Gathered<'a> {
-    flows: [Option<(Kind, FlowPayload<'a>)>; TOGETHER],
+    flows: [(Kind, FlowPayload<'a>); TOGETHER],
     len: usize,
+}
+
+impl Gathered<'_> {
+    const NONE: Self = Self { flows: [(Kind::New, FlowPayload::EMPTY); TOGETHER], len: 0 };
 }
 
 impl Shard {
     /// Messages of the peer, one behind the other. The session has checked them.
     pub fn on_peer_messages(&mut self, now: Moment, bytes: &[u8]) {
-        let mut gathered = Gathered { flows: [None; TOGETHER], len: 0 };
+        let mut gathered = Gathered::NONE;
         for message in Messages::new(bytes).flatten() {
             let Some(kind) = Kind::from_type(message.message_type) else { continue };
             if kind.is_expect() {
@@ -27,12 +31,14 @@ impl Shard {
                 if let Ok(payload) = ExpectPayload::parse(message.payload()) {
                     self.on_peer_expect(now, kind, &payload);
                 }
-            } else if let Ok(payload) = FlowPayload::parse(message.payload()) {
+            } else {
                 if gathered.len == TOGETHER {
                     self.store(now, &mut gathered);
                 }
-                if let Some(place) = gathered.flows.get_mut(gathered.len) {
-                    *place = Some((kind, payload));
+                if let Some((of, payload)) = gathered.flows.get_mut(gathered.len)
+                    && payload.read(message.payload()).is_ok()
+                {
+                    *of = kind;
                     gathered.len += 1;
                 }
             }
@@ -42,36 +48,38 @@ impl Shard {
 
     fn store(&mut self, now: Moment, gathered: &mut Gathered<'_>) {
         let Some(flows) = gathered.flows.get(..gathered.len) else { return };
-        if !self.inject {
-            let payloads = flows.iter().flatten().map(|(_, payload)| payload);
-            self.caches.external.foresee(payloads.map(|p| Key::new(&p.orig_tuple(), p.zone())));
-        }
-        for (kind, payload) in flows.iter().flatten() {
-            self.on_peer_flow(now, *kind, payload);
+        self.counters.received += flows.len() as u64;
+        if self.inject {
+            for (kind, payload) in flows {
+                self.scratch.clear();
+                payload.write_to(&mut self.scratch);
+                self.refused |= self.kernel.inject(inject_kind(*kind), &self.scratch).is_err();
+            }
+        } else {
+            let keys = flows.iter().map(|(_, p)| Key::new(&p.orig_tuple(), p.zone()));
+            let hashed = self.caches.external.foresee(keys);
+            for ((kind, payload), at) in flows.iter().zip(&hashed) {
+                self.on_peer_flow(now, *kind, payload, at);
+            }
         }
         gathered.len = 0;
     }
 
-    fn on_peer_flow(&mut self, now: Moment, kind: Kind, payload: &FlowPayload<'_>) {
-        self.counters.received += 1;
+    fn on_peer_flow(&mut self, now: Moment, kind: Kind, payload: &FlowPayload<'_>, at: &Hashed) {
+        let external = &mut self.caches.external;
+        if kind == Kind::Delete {
+            if let Some(index) = external.find_hashed(at) {
+                external.remove(index);
+            }
+            return;
+        }
         let flow = &mut self.scratch;
         flow.clear();
         payload.write_to(flow);
-        if self.inject {
-            self.refused |= self.kernel.inject(inject_kind(kind), flow).is_err();
-            return;
-        }
-        let external = &mut self.caches.external;
         // What does not fit is counted by the cache.
         let _full = match kind {
-            Kind::Delete => {
-                if let Some(index) = external.find(&flow.orig, payload.zone()) {
-                    external.remove(index);
-                }
-                return;
-            }
-            Kind::New => external.replace(flow, now.secs),
-            _ => external.merge(flow, now.secs),
+            Kind::New => external.replace_at(at, flow, now.secs),
+            _ => external.merge_at(at, flow, now.secs),
         };
     }
 

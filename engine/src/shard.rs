@@ -245,6 +245,7 @@ impl Shard {
         }
         let effect = origin.on_change();
         let internal = &mut self.caches.internal;
+        let at = internal.hashed(&event.orig(), event.zone());
         let stored = match effect {
             Effect::Ignore => return,
             Effect::Confirm => {
@@ -252,12 +253,12 @@ impl Shard {
                 return;
             }
             Effect::Cache if event.what() == FlowMessage::New => {
-                internal.adopt(&self.scratch, now.secs)
+                internal.adopt_at(&at, &self.scratch, now.secs)
             }
             Effect::CacheAndSend if event.what() == FlowMessage::New => {
-                internal.replace(&self.scratch, now.secs)
+                internal.replace_at(&at, &self.scratch, now.secs)
             }
-            Effect::Cache | Effect::CacheAndSend => internal.merge(&self.scratch, now.secs),
+            Effect::Cache | Effect::CacheAndSend => internal.merge_at(&at, &self.scratch, now.secs),
         };
         // A full cache counts the flow itself; the next update tries again.
         if let (Ok(stored), Effect::CacheAndSend, true) = (stored, effect, self.replicates) {

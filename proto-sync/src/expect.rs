@@ -153,7 +153,8 @@ impl<'a> ExpectPayload<'a> {
     /// An attribute that an expectation can not have, or of a size that it can not have; no
     /// master; a name that is none.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
-        let mut table = Table::walk(payload, &LIMITS)?;
+        let mut table = Table::EMPTY;
+        table.walk(payload, &LIMITS)?;
         table.exclude(id::MASTER_IPV4, id::MASTER_IPV6);
         table.exclude(id::EXPECT_IPV4, id::EXPECT_IPV6);
         table.exclude(id::MASK_IPV4, id::MASK_IPV6);

@@ -337,6 +337,9 @@ pub struct FlowPayload<'a> {
 }
 
 impl<'a> FlowPayload<'a> {
+    /// No attributes: a place for [`FlowPayload::read`].
+    pub const EMPTY: Self = Self { table: Table::EMPTY };
+
     /// Checks what follows a message's header. Nothing is mandatory: even no attribute at all is
     /// accepted.
     ///
@@ -344,7 +347,18 @@ impl<'a> FlowPayload<'a> {
     /// An attribute that a flow can not have, or of a size that it can not have; no addresses; a
     /// helper's name that is none.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
-        let mut table = Table::walk(payload, &LIMITS)?;
+        let mut parsed = Self::EMPTY;
+        parsed.read(payload)?;
+        Ok(parsed)
+    }
+
+    /// As [`FlowPayload::parse`], in place. After an error there is nothing to be read here.
+    ///
+    /// # Errors
+    /// Those of [`FlowPayload::parse`].
+    pub fn read(&mut self, payload: &'a [u8]) -> Result<(), PayloadError> {
+        let table = &mut self.table;
+        table.walk(payload, &LIMITS)?;
         table.exclude(id::IPV4, id::IPV6);
         table.exclude(id::MASTER_IPV4, id::MASTER_IPV6);
         table.exclude(id::SNAT_IPV4, id::SNAT_IPV6);
@@ -352,8 +366,7 @@ impl<'a> FlowPayload<'a> {
         if !table.has(id::IPV4) && !table.has(id::IPV6) {
             return Err(table.missing(id::IPV4));
         }
-        table.check_name(id::HELPER_NAME)?;
-        Ok(Self { table })
+        table.check_name(id::HELPER_NAME)
     }
 
     /// The key. A protocol or ports that the message lacks are zero.

@@ -80,12 +80,23 @@ pub(crate) struct Table<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Table<'a, N> {
-    /// Walks `payload` once.
-    pub(crate) fn walk(payload: &'a [u8], limits: &[Limits; N]) -> Result<Self, PayloadError> {
+    /// A place for [`Table::walk`].
+    pub(crate) const EMPTY: Self = Self { payload: &[], seen: 0, at: [0; N] };
+
+    /// Walks `payload` once and forgets what was here before. In place: a copy of what was written
+    /// in small pieces a moment ago would wait until they have left for the cache.
+    #[inline]
+    pub(crate) fn walk(
+        &mut self,
+        payload: &'a [u8],
+        limits: &[Limits; N],
+    ) -> Result<(), PayloadError> {
+        self.payload = payload;
+        self.seen = 0;
         if payload.len() > usize::from(u16::MAX) {
             return Err(PayloadError { kind: PayloadErrorKind::TooLong, id: 0, offset: 0 });
         }
-        let mut table = Self { payload, seen: 0, at: [0; N] };
+        let mut seen = 0;
         let mut rest = payload;
         // Up to four octets at the end are no attribute and no error: the original's walk ends so.
         while rest.len() > ATTR_HEADER {
@@ -103,12 +114,13 @@ impl<'a, const N: usize> Table<'a, N> {
             if size < least || size > most {
                 return fail(PayloadErrorKind::BadSize);
             }
-            table.seen |= 1 << id;
-            table.at[usize::from(id)] = offset + ATTR_HEADER as u16;
+            seen |= 1 << id;
+            self.at[usize::from(id)] = offset + ATTR_HEADER as u16;
             let step = usize::from(length).next_multiple_of(4);
             rest = rest.get(step..).unwrap_or_default();
         }
-        Ok(table)
+        self.seen = seen;
+        Ok(())
     }
 
     /// The error that neither of two attributes, of which one is needed, is there.

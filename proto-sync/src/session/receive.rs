@@ -112,7 +112,8 @@ impl Session {
         let given = if kind.is_expect() {
             ExpectPayload::parse(m.payload()).map(|p| host.expect(kind, m.bytes, &p))
         } else {
-            FlowPayload::parse(m.payload()).map(|p| host.flow(kind, m.bytes, &p))
+            let mut payload = FlowPayload::EMPTY;
+            payload.read(m.payload()).map(|()| host.flow(kind, m.bytes, &payload))
         };
         match given {
             Ok(()) => counters.state_received += 1,
