@@ -49,7 +49,6 @@ fn other_slips_are_explained() {
             "a `}' is missing: the block `UDP' of line 2 is still open",
         ),
         ("General { } }", "there is one `}' too many"),
-        ("General { } # end", "a comment in the last line must be ended by a line feed"),
         ("\u{feff}General { }", "octets outside of ASCII may stand in comments only"),
         ("Sync { CacheWriteThrough on }", "`CacheWriteThrough' is of an old release; today it is"),
         ("General { StripNAT on }", "`StripNAT' is of an old release and has no successor"),

@@ -228,6 +228,24 @@ fn a_start_that_fails() {
     assert_eq!(text(&start.stderr), told);
 }
 
+/// What the file says and the daemon does otherwise is in its log.
+fn what_is_meant_otherwise() {
+    let place = Place::new("");
+    let lock = place.file("lock").display().to_string();
+    let text_of_file = format!(
+        "General {{\n LockFile {lock}\n HashLimit 4294967396\n}}\n\
+         Sync {{\n UDP {{\n  Interface lo\n  Port 69316\n }}\n}}\n"
+    );
+    fs::write(place.file("conf"), text_of_file).expect("a configuration");
+    let start = place.command(&[]).env("LIFE_TEST_FAILS", "1").output().expect("it runs");
+    let told = [
+        "[notice] there is no control socket (UNIX { Path }): no client can reach this daemon",
+        "[notice] line 3: `4294967396' is too large: it is read as 100",
+        "[notice] line 8: there is no port 69316: 3780 is used",
+    ];
+    assert_eq!(lines(&text(&start.stdout))[..3], told);
+}
+
 fn after_a_kill() {
     let place = Place::new("");
     let mut daemon = place.command(&[]).stdout(Stdio::null()).spawn().expect("a daemon");
@@ -289,11 +307,12 @@ fn under_a_service_manager() {
     place.stop();
 }
 
-const TESTS: [(&str, fn()); 7] = [
+const TESTS: [(&str, fn()); 8] = [
     ("in_the_foreground", in_the_foreground),
     ("in_the_background", in_the_background),
     ("a_log_that_is_a_fifo", a_log_that_is_a_fifo),
     ("a_start_that_fails", a_start_that_fails),
+    ("what_is_meant_otherwise", what_is_meant_otherwise),
     ("after_a_kill", after_a_kill),
     ("a_bug_in_a_thread", a_bug_in_a_thread),
     ("under_a_service_manager", under_a_service_manager),

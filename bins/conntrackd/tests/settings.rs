@@ -146,6 +146,20 @@ fn everything_reaches_the_engine() {
 }
 
 #[test]
+fn log_files_switched_off_again_are_off() {
+    // In the original `off` has no effect.
+    let log = |lines: &str| settings(&format!("General {{ {lines} }}")).log_file;
+    assert_eq!(log("LogFile on LogFile /a"), Some("/a".into()));
+    assert_eq!(log("LogFile /a LogFile off"), None);
+    let flows = |lines: &str| {
+        let stats = settings(&format!("Stats {{ {lines} }}")).stats.expect("the section");
+        stats.value.log_file
+    };
+    assert_eq!(flows("LogFile off LogFile /a"), Some("/a".into()));
+    assert_eq!(flows("LogFile /a LogFile off"), None);
+}
+
+#[test]
 fn expectations_switched_off_again_are_off() {
     // The original dies of it.
     let text = format!("Sync {{ Options {{ ExpectationSync on ExpectationSync off }} {LINK} }}");

@@ -10,9 +10,6 @@ impl Parser<'_> {
     pub fn hint(&self, token: Token<'_>, wanted: Option<&str>) -> Option<String> {
         match token.class {
             Class::End => return self.open_block(),
-            Class::Symbol(b'#') => {
-                return Some("a comment in the last line must be ended by a line feed".to_owned());
-            }
             Class::Symbol(b'}') if self.blocks.is_empty() => {
                 return Some("there is one `}' too many".to_owned());
             }

@@ -39,7 +39,7 @@ impl<'a> Lexer<'a> {
         self.place.column = self.place.column.saturating_add(length);
     }
 
-    /// Leaves out blanks and comments. A comment that no line feed ends is not one.
+    /// Leaves out blanks and comments; the last line may end with the file.
     fn skip(&mut self) {
         while let Some(byte) = self.rest.first() {
             let length = match byte {
@@ -48,10 +48,10 @@ impl<'a> Lexer<'a> {
                     self.place = Place { line: self.place.line.saturating_add(1), column: 0 };
                     1
                 }
-                b'#' => match self.rest.iter().position(|byte| *byte == b'\n') {
-                    Some(length) => length,
-                    None => return,
-                },
+                b'#' => {
+                    let end = self.rest.iter().position(|byte| *byte == b'\n');
+                    end.unwrap_or(self.rest.len())
+                }
                 _ => return,
             };
             self.rest = &self.rest[length..];
@@ -175,7 +175,8 @@ mod tests {
         assert_eq!(cut("0x10"), ["0", "x10"]);
         assert_eq!(cut("6.4"), ["6", ".", "4"]);
         assert_eq!(cut("0-3,5"), ["0", "-3", ",", "5"]);
-        assert_eq!(cut("a#b\nc#"), ["a", "c", "#"]);
+        assert_eq!(cut("a#b\nc#"), ["a", "c"]);
+        assert_eq!(all(b"a # \0\xff").len(), 1);
         assert_eq!(cut("::ffff:1.2.3.4"), ["::ffff:1", ".", "2", ".", "3", ".", "4"]);
         assert_eq!(all(b"\xef{")[0].0, Class::Symbol(0xef));
     }

@@ -33,7 +33,7 @@ pub struct Reading {
     pub settings: Option<Settings>,
     /// Warnings, and the error that ended the reading.
     pub diagnostics: Vec<Diagnostic>,
-    /// Further warnings, which only a check tells.
+    /// Further warnings, which go to the log of the daemon and not to every client's terminal.
     pub notes: Vec<Diagnostic>,
     /// Where everything stands.
     pub outline: Outline,
@@ -43,7 +43,13 @@ pub struct Reading {
 pub fn read(file: &[u8], environment: &dyn Environment) -> Reading {
     let mut parser = parser::Parser::new(file, environment);
     let settings = match parser.file() {
-        Ok(()) => Some(parser.settings),
+        Ok(()) => {
+            let remark = |note: &Diagnostic| {
+                format!("line {}: {}", note.place.line, String::from_utf8_lossy(&note.text))
+            };
+            let remarks = parser.notes.iter().map(remark).collect();
+            Some(Settings { remarks, ..parser.settings })
+        }
         Err(parser::Stop) => None,
     };
     let outline = Outline::new(&parser.outline);

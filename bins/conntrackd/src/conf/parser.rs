@@ -137,9 +137,7 @@ impl<'a> Parser<'a> {
             "HashSize" => self.settings.hash_size = self.number_or(65_536)?,
             "HashLimit" => self.settings.hash_limit = self.number_or(262_144)?,
             "LogFile" => {
-                if let Some(file) = self.log_file(LOG_FILE, "LogFile")? {
-                    self.settings.log_file = Some(path(file));
-                }
+                self.settings.log_file = self.log_file(LOG_FILE, "LogFile")?.map(path);
             }
             "Syslog" => {
                 let other = self.settings.stats.as_ref().and_then(|stats| stats.value.syslog);
@@ -236,18 +234,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The value of a `LogFile`; nothing if it is `off`, which changes nothing.
+    /// The value of a `LogFile`; nothing if it is `off`.
     pub fn log_file(&mut self, default: &'static str, name: &str) -> Parse<Option<&'a [u8]>> {
         let token = self.take();
         match token.class {
             Class::Bool(true) => Ok(Some(default.as_bytes())),
-            Class::Bool(false) => {
-                self.note(
-                    "`LogFile off' changes nothing: a file that was named before stays",
-                    "remove both lines to have no log file",
-                );
-                Ok(None)
-            }
+            Class::Bool(false) => Ok(None),
             Class::Path if token.text.len() > FILE_PATH_MAX => {
                 self.fail(format!("{name} path is longer than 256 characters"))
             }
@@ -409,7 +401,7 @@ impl<'a> Parser<'a> {
         self.diagnostics.push(Diagnostic { moot: true, ..warning });
     }
 
-    /// Adds what only a check tells.
+    /// Adds what a check and the daemon's log tell.
     pub fn note(&mut self, text: impl Into<Vec<u8>>, advice: &str) {
         let hint = Some(advice.to_owned());
         self.notes.push(Diagnostic { hint, ..Diagnostic::warning(self.last, text) });

@@ -69,6 +69,8 @@ pub struct Settings {
     pub engine: Engine,
     /// Whether the daemon may set `net.netfilter.nf_conntrack_events`.
     pub events_sysctl: bool,
+    /// What the file says and the daemon does otherwise, for its log: numbers that do not fit.
+    pub remarks: Vec<String>,
 }
 
 /// A system log's facility.
@@ -302,6 +304,7 @@ impl Default for Settings {
             helper_setup: false,
             engine: Engine::default(),
             events_sysctl: true,
+            remarks: Vec::new(),
         }
     }
 }

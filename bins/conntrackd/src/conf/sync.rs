@@ -21,8 +21,8 @@ impl<'a> Parser<'a> {
         self.block(|parser, token| match token.reserved() {
             "LogFile" => {
                 let file = parser.log_file(STATS_LOG_FILE, "stats LogFile")?;
-                if let (Some(file), Some(stats)) = (file, &mut parser.settings.stats) {
-                    stats.value.log_file = Some(path(file));
+                if let Some(stats) = &mut parser.settings.stats {
+                    stats.value.log_file = file.map(path);
                 }
                 Ok(())
             }

@@ -236,7 +236,12 @@ fn set_scheduler(settings: &Settings, logger: &Logger) {
 }
 
 fn open_control(settings: &Settings, logger: &Logger) -> Result<Option<Control>, Failed> {
-    let Some(path) = settings.control_path.as_deref() else { return Ok(None) };
+    let Some(path) = settings.control_path.as_deref() else {
+        logger.notice(format_args!(
+            "there is no control socket (UNIX {{ Path }}): no client can reach this daemon"
+        ));
+        return Ok(None);
+    };
     match Control::open(path) {
         Ok(control) => Ok(Some(control)),
         Err(error) => {
@@ -255,6 +260,9 @@ fn configure(settings: &Settings, logger: &Logger) -> Result<Config, Failed> {
     if settings.sync.as_ref().is_some_and(|sync| sync.modes == [None; 3]) {
         logger
             .warning(format_args!("No synchronization mode specified. Defaulting to FT-FW mode."));
+    }
+    for remark in &settings.remarks {
+        logger.notice(format_args!("{remark}"));
     }
     let config = convert(settings, &Machine).map_err(|refusal| {
         match refusal {
