@@ -24,7 +24,7 @@ fn setup(make: Make) -> Setup {
 
 /// Waits until the receiver's kernel holds what the sender's does.
 #[track_caller]
-fn wait_same(from: &mut Kernel, into: &mut Kernel, sctp_tag: bool) {
+pub(crate) fn wait_same(from: &mut Kernel, into: &mut Kernel, sctp_tag: bool) {
     let ignore = Ignore { tcp_window: true, sctp_tag, lost_keys: true, seq_adjust: false };
     let mut differs = None;
     let same = wait_for(LIMIT, || {

@@ -58,6 +58,15 @@ fn survives(a: Make, b: Make, mode: Mode, link: Link) {
     // In mode ALARM a receiver says nothing, so the original hears of no choice of its receiver's.
     let led = mode != Mode::Alarm || a == Make::Ours;
     let mut pair = Pair::new(setup(a), setup(b));
+    for node in [&pair.a, &pair.b] {
+        // Otherwise a device that is switched off loses its IPv6 addresses.
+        node.ns.sysctl("net/ipv6/conf/all/keep_addr_on_down", 1);
+        // The original leaves a link that has no carrier yet, draws us with it, and stays there.
+        wait_until(SOON, "the links have their carriers", || {
+            let up = |n| node.ns.ip(&format!("link show sync{n}")).contains("state UP");
+            (0..LINKS).all(up)
+        });
+    }
     pair.start();
     let ours = if a == Make::Ours { &pair.a } else { &pair.b };
     for node in [&pair.a, &pair.b] {
@@ -139,4 +148,7 @@ cases! {
     original_to_ours_alarm_udp: Original to Ours, Alarm over Udp;
     original_to_ours_alarm_multicast: Original to Ours, Alarm over Multicast;
     original_to_ours_alarm_tcp: Original to Ours, Alarm over Tcp;
+    ours_to_original_ftfw_tcp6: Ours to Original, Ftfw over Tcp6;
+    ours_to_original_alarm_multicast6: Ours to Original, Alarm over Multicast6;
+    original_to_ours_notrack_udp6: Original to Ours, Notrack over Udp6;
 }

@@ -14,6 +14,8 @@ mod commands;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]
+mod mixed;
+#[cfg(test)]
 mod polling;
 #[cfg(test)]
 mod replication;

@@ -111,6 +111,8 @@ pub struct Setup {
     pub make: Make,
     /// Protocol.
     pub mode: Mode,
+    /// The word for it that an older release used.
+    pub mode_word: Option<&'static str>,
     /// Kind of the links.
     pub link: Link,
     /// How many there are, at most 4.
@@ -147,6 +149,7 @@ impl Setup {
         Self {
             make,
             mode,
+            mode_word: None,
             link,
             links: 1,
             preferred: None,
@@ -211,11 +214,11 @@ impl Setup {
 
     /// The configuration of node `index`, 1 or 2, with its files in `directory`.
     pub fn text(&self, index: u8, directory: &Path) -> String {
-        let mode = match self.mode {
+        let mode = self.mode_word.unwrap_or(match self.mode {
             Mode::Ftfw => "FTFW",
             Mode::Notrack => "NOTRACK",
             Mode::Alarm => "ALARM",
-        };
+        });
         let times = match self.mode {
             Mode::Ftfw | Mode::Notrack => String::new(),
             Mode::Alarm => {

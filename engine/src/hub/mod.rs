@@ -115,6 +115,8 @@ pub struct Hub {
     resend_at: Option<Instant>,
     /// When the peer is to be asked for everything, because messages of it were dropped.
     request_at: Option<Instant>,
+    /// Whether it is to be asked when it connects for the first time.
+    ask_on_connect: bool,
     /// When the peer's last request was answered.
     asked_at: Option<Instant>,
     poll: Option<Duration>,
@@ -184,6 +186,7 @@ impl Hub {
             acknowledged: parts.acknowledged,
             resend_at: None,
             request_at: None,
+            ask_on_connect: false,
             asked_at: None,
             poll: parts.poll,
             poll_at: None,

@@ -8,6 +8,8 @@ use super::Hub;
 use crate::log::Level;
 use crate::order::{Order, TableUse};
 
+/// How long a peer may take to connect before it is asked for everything all the same.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Shortest time between two transfers of everything that one node asks the other for.
 const BULK_GAP: Duration = Duration::from_secs(1);
 
@@ -28,6 +30,21 @@ impl Hub {
     /// than there is room for, it would never come to an end.
     pub(super) fn request_later(&mut self, now: Instant) {
         self.request_at.get_or_insert(now + BULK_GAP);
+    }
+
+    /// The peer is to be asked for everything over a stream. What it sends may go into its
+    /// connection to a former life of this node, of which the original loses the first octets
+    /// without noticing: so it is asked when it has connected to this one.
+    pub fn ask_when_connected(&mut self, now: Instant) {
+        self.ask_on_connect = true;
+        self.request_at = Some(now + CONNECT_LIMIT);
+    }
+
+    /// The peer has connected.
+    pub fn peer_connected(&mut self, now: Instant) {
+        if std::mem::take(&mut self.ask_on_connect) {
+            self.request_at = Some(now);
+        }
     }
 
     /// Asks for everything, and sends everything, if it is time.

@@ -86,8 +86,10 @@ impl Peers {
         let Some(link) = hub.links.links.get_mut(k) else { return Ok(()) };
         match event {
             None => {}
-            Some(ChannelEvent::PeerConnected | ChannelEvent::PeerClosed) => {
+            Some(ChannelEvent::PeerClosed) => hub.links.disconnected(k),
+            Some(ChannelEvent::PeerConnected) => {
                 hub.links.disconnected(k);
+                hub.peer_connected(now);
             }
             Some(ChannelEvent::Connected) => {}
             Some(ChannelEvent::Disconnected(_)) => hub.link_failed(now),

@@ -1,5 +1,7 @@
 //! Opening everything in the order in which an operator can tell what is missing.
 
+mod session;
+
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -7,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use io::{
     Channel, ChannelKind, ChannelOptions, EventIntake, Fd, FlowLookup, IntakeKind, IntakeOptions,
     IoError, Ring, RingConfig, Signals, Waker, cpu, sysctl,
 };
-use proto_sync::{EncodeOptions, Mode, Session, SessionConfig, datagram_max};
+use proto_sync::{EncodeOptions, datagram_max};
 
 use super::clients::Clients;
 use super::dump::DumpReader;
@@ -46,11 +48,6 @@ const SHARDS_DEFAULT_MAX: usize = 4;
 const EVENTS_SYSCTL: &str = "net/netfilter/nf_conntrack_events";
 /// Buckets of the kernel's hash table.
 const BUCKETS_SYSCTL: &str = "net/netfilter/nf_conntrack_buckets";
-/// Unacknowledged messages under way, at least: as many as the system's default receive buffer
-/// holds at the peer.
-const IN_FLIGHT_MIN: u32 = 1400;
-/// Datagrams per millisecond to a peer that can not ask for what it lost.
-const UNACKNOWLEDGED_PACE: u32 = 12;
 
 /// What a daemon is made of.
 pub struct Parts {
@@ -153,7 +150,8 @@ impl Daemon {
         let now = Moment::new(plan.began, plan.began);
         let shards = Shards::new(local, remotes, now);
         let links = plan.links(&channels);
-        let hub = Hub::new(plan.hub(shards, links, base, parts.console), plan.began);
+        let mut hub = Hub::new(plan.hub(shards, links, base, parts.console), plan.began);
+        plan.ask(&mut hub);
         let expectations = plan.expectations != Expectations::Off;
         let mut hub = HubThread {
             hub,
@@ -448,31 +446,6 @@ impl Plan {
         };
         let links = sync.links.iter().zip(channels).map(link).collect();
         LinkSet::new(links, sync.default_link)
-    }
-
-    fn session(&self) -> Option<Session> {
-        let sync = self.config.sync.as_ref()?;
-        let datagrams = !sync.links.iter().any(|l| matches!(l.kind, LinkKind::Tcp { .. }));
-        let (mode, in_flight_max) = match sync.mode {
-            SyncMode::Notrack => (Mode::Notrack, 0),
-            SyncMode::Alarm(_) => (Mode::Alarm, 0),
-            SyncMode::Ftfw { ack_window, resend_queue } => {
-                let window = ack_window.saturating_mul(4).max(IN_FLIGHT_MIN);
-                // A stream holds the sender back by itself.
-                let most = if datagrams { window } else { resend_queue / 2 };
-                (Mode::Ftfw { ack_window, resend_queue }, most.min(resend_queue).max(1))
-            }
-        };
-        let datagrams_per_ms =
-            if datagrams && !self.acknowledges() { UNACKNOWLEDGED_PACE } else { 0 };
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let config =
-            SessionConfig { mode, first_seq: unix as u32, in_flight_max, datagrams_per_ms };
-        let mut session = Session::new(&config, self.began);
-        if sync.startup_resync && session.request_resync() {
-            self.log.notice(format_args!("resync requested"));
-        }
-        Some(session)
     }
 
     /// The figures as they are before anything happened.
