@@ -36,6 +36,14 @@ impl Caches {
             + self.expects_external.counters().no_space
     }
 
+    /// Whether a cache of flows is four fifths full, or, if it `was` so before, still three quarters.
+    pub(crate) fn nearly_full(&self, was: bool) -> bool {
+        let percent = if was { 75 } else { 80 };
+        let is_so =
+            |cache: &Cache| u64::from(cache.len()) * 100 >= u64::from(cache.limit()) * percent;
+        is_so(&self.internal) || is_so(&self.external)
+    }
+
     /// Ends of objects that no peer will be told of, since the start.
     pub(crate) const fn ends_forgotten(&self) -> u64 {
         self.internal.counters().ends_forgotten + self.expects_internal.counters().ends_forgotten

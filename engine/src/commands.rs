@@ -178,6 +178,7 @@ impl Commands {
             | Outcome::Failed(_)
             | Outcome::FailuresSuppressed(_)
             | Outcome::NoSpace(_)
+            | Outcome::NearlyFull
             | Outcome::Forgotten(_) => Vec::new(),
         }
     }

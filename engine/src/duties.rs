@@ -163,6 +163,11 @@ impl Shard {
             self.outcomes.push_back(Outcome::NoSpace(no_space - self.no_space));
             self.no_space = no_space;
         }
+        let nearly_full = self.caches.nearly_full(self.nearly_full);
+        if nearly_full && !self.nearly_full {
+            self.outcomes.push_back(Outcome::NearlyFull);
+        }
+        self.nearly_full = nearly_full;
         let forgotten = self.caches.ends_forgotten();
         if forgotten > self.forgotten {
             self.outcomes.push_back(Outcome::Forgotten(forgotten - self.forgotten));

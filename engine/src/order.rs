@@ -140,6 +140,8 @@ pub enum Outcome {
     Lost(u64),
     /// So many objects found no room in a cache.
     NoSpace(u64),
+    /// A cache of flows is nearly full.
+    NearlyFull,
     /// So many ends of objects were forgotten that the peer may not know of.
     Forgotten(u64),
 }

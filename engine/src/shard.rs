@@ -121,6 +121,8 @@ pub struct Shard {
     pub(crate) forgotten: u64,
     /// Objects without room that were told to the hub.
     pub(crate) no_space: u64,
+    /// Whether a cache of flows is nearly full, as the hub was told.
+    pub(crate) nearly_full: bool,
 }
 
 impl Shard {
@@ -158,6 +160,7 @@ impl Shard {
             refused: false,
             forgotten: 0,
             no_space: 0,
+            nearly_full: false,
         }
     }
 

@@ -148,7 +148,13 @@ fn nothing_happens_silently() {
     small.engine = "Shards 1".into();
     let mut pair = Pair::new(setup, small);
     pair.start();
-    Kernel::of(&pair.a.ns).create(&plain(0, 300));
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create(&plain(0, 79));
+    wait_until(LIMIT, "the peer knows", || pair.b.cached(false) == 79);
+    assert!(!pair.b.log().contains(" % full"), "too early");
+    kernel.create(&plain(79, 1));
+    pair.b.told("[warning] a cache is 80 % full, see HashLimit");
+    kernel.create(&plain(80, 220));
     let refused = |node: &Node| of(node)["conditions"]["cache_full"].as_u64();
     wait_until(LIMIT, "objects are refused", || refused(&pair.b).is_some_and(|n| n >= 200));
     let told = |node: &Node, text: &str| node.log().contains(text);

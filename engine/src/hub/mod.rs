@@ -405,6 +405,7 @@ impl Hub {
             }
             Outcome::Census { flows, silent } => self.census(now, flows, silent),
             Outcome::NoSpace(objects) => self.watch.no_space(objects),
+            Outcome::NearlyFull => self.watch.nearly_full(),
             Outcome::Refused => self.request_resync(),
             Outcome::Forgotten(ends) => {
                 if self.forgotten == 0 {

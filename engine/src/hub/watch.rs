@@ -38,6 +38,8 @@ impl Burst {
 pub(super) struct Watch {
     began: Instant,
     full: Burst,
+    /// How often a shard's cache was nearly full.
+    nearly: Burst,
     holes: Burst,
     /// Missing messages that were counted.
     lost: u64,
@@ -48,8 +50,9 @@ pub(super) struct Watch {
 impl Watch {
     /// Nothing has happened yet.
     pub(super) fn new(now: Instant) -> Self {
-        let (full, holes) = (Burst::default(), Burst::default());
-        Self { began: now, full, holes, lost: 0, silent: false, silences: 0 }
+        let burst = Burst::default;
+        let (full, nearly, holes) = (burst(), burst(), burst());
+        Self { began: now, full, nearly, holes, lost: 0, silent: false, silences: 0 }
     }
 
     /// So many objects found no room in a cache.
@@ -57,8 +60,16 @@ impl Watch {
         self.full.untold += objects;
     }
 
+    /// A shard's cache is nearly full.
+    pub(super) const fn nearly_full(&mut self) {
+        self.nearly.untold += 1;
+    }
+
     /// Looks at the session and tells what is due.
     pub(super) fn turn(&mut self, now: Instant, session: Option<&Session>, log: &dyn Log) {
+        if self.nearly.due(now).is_some() {
+            log.warning(format_args!("a cache is 80 % full, see HashLimit"));
+        }
         if let Some(objects) = self.full.due(now) {
             log.warning(format_args!(
                 "no space left in cache: {objects} objects were refused, see HashLimit"
