@@ -113,3 +113,34 @@ fn ends_of_flows_are_kept_for_a_reader_that_asks() {
         assert!(ends_kept(&ns, intake, false) < FLOWS as usize, "{intake}: no event was lost");
     }
 }
+
+#[test]
+fn the_event_buffer_doubles_after_each_loss_up_to_its_limit() {
+    need_root!();
+    let ns = Netns::new("growth");
+    let config = "Stats {\nLogFile HERE/flows\n}\nGeneral {\nLogFile HERE/log\n\
+                  NetlinkBufferSize 65536\nNetlinkBufferSizeMaxGrowth 262144\n\
+                  NetlinkOverrunResync off\n}\n\
+                  Engine {\nIntake single\nIntakeBuffer 65536\nShards 1\n}\n";
+    let place = Place::start(&ns, Make::Ours, config);
+    let mut kernel = Kernel::of(&ns);
+    let pid = Pid::from_raw(place.pid() as i32).expect("a process id");
+    let size = "netlink event socket buffer size";
+    for (n, told) in [
+        format!("[notice] {size} has been doubled to 131072 bytes"),
+        format!("[notice] {size} has been doubled to 262144 bytes"),
+        format!("[warning] {size} cannot be doubled further since it will exceed"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(!place.read("log").contains(told), "before loss {n}: {told}");
+        kill_process(pid, Signal::STOP).expect("our daemon");
+        kernel.create(&plain(n as u32 * FLOWS, FLOWS));
+        kill_process(pid, Signal::CONT).expect("our daemon");
+        wait_until(LIMIT, told, || place.read("log").contains(told));
+        // What waits was lost in one go: the next loss is another one.
+        settle(LIMIT, Duration::from_secs(1), || place.ask(30));
+    }
+    assert_eq!(place.read("log").matches("cannot be doubled further").count(), 1);
+}

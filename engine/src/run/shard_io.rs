@@ -46,13 +46,24 @@ pub(super) struct Growth {
     pub(super) max_bytes: u32,
     /// Where growth is told.
     pub(super) log: Arc<dyn Log>,
+    /// Whether it was told that there is an end to it.
+    pub(super) ended: bool,
 }
 
 impl Growth {
-    /// Doubles the buffer after a loss, if it may grow so far.
+    /// Doubles the buffer after a loss, if it may grow so far; else says so, once.
     fn grow(&mut self, intake: &ShardIntake) {
         let doubled = self.bytes.saturating_mul(2);
         if doubled > self.max_bytes {
+            if !std::mem::replace(&mut self.ended, true) {
+                self.log.warning(format_args!(
+                    "netlink event socket buffer size cannot be doubled further since it will \
+                     exceed NetlinkBufferSizeMaxGrowth. We are likely to be losing events, this may \
+                     lead to unsynchronized replicas. Please, consider increasing netlink socket \
+                     buffer size via NetlinkBufferSize and NetlinkBufferSizeMaxGrowth clauses in \
+                     conntrackd.conf"
+                ));
+            }
             return;
         }
         if let Some(bytes) = intake.grow(doubled) {

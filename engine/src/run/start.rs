@@ -374,6 +374,7 @@ impl Plan {
             bytes: self.intake.buffer_bytes / shards,
             max_bytes: self.config.events.buffer_max_bytes / shards,
             log: Arc::clone(&self.log),
+            ended: false,
         }
     }
 
