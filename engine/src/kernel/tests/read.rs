@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use proto_ctnl::consts::{flag, msg};
+use proto_ctnl::consts::{
+    CTA_COUNTERS_BYTES, CTA_COUNTERS_ORIG, CTA_COUNTERS_PACKETS, CTA_COUNTERS_REPLY, NLA_F_NESTED,
+    flag, msg,
+};
 use proto_ctnl::{Encoder, ProtoInfo, SeqAdj, Tcp};
 use proto_sync::{EncodeOptions, FlowPayload, Next as Sending};
 
@@ -333,4 +336,30 @@ fn who_has_no_peer_does_not_read() {
     w.event(|e| e.flow_create(&control(1, true), 0, false).unwrap());
     assert_eq!(w.asked(), 0);
     assert_eq!(w.shard.poll_timeout(), None);
+}
+
+/// The original keeps the lower 32 bits of what one flow has carried.
+#[test]
+fn traffic_that_ended_is_counted_in_full() {
+    const CARRIED: u64 = 5 << 32 | 7;
+    let mut w = Whole::new(true);
+    let flow = kernel_tcp(1);
+    w.event(|e| e.flow_create(&flow, 0, false).unwrap());
+    let mut buffer = [0; 1024];
+    let mut encoder = Encoder::new(&mut buffer);
+    encoder.flow_delete(&flow.orig, 0, None, 0, false).unwrap();
+    let mut end = encoder.bytes().to_vec();
+    // Each counter is an attribute of 12 octets inside one for the direction.
+    for direction in [CTA_COUNTERS_ORIG, CTA_COUNTERS_REPLY] {
+        end.extend([28u16, direction | NLA_F_NESTED].map(u16::to_ne_bytes).concat());
+        for counter in [CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES] {
+            end.extend([12u16, counter].map(u16::to_ne_bytes).concat());
+            end.extend(CARRIED.to_be_bytes());
+        }
+    }
+    let len = end.len() as u32;
+    end[..4].copy_from_slice(&len.to_ne_bytes());
+    w.shard.on_kernel_datagram(Moment::new(w.now, w.began), Source::Events, &end);
+    let traffic = w.shard.counters.traffic;
+    assert_eq!((traffic.packets, traffic.bytes), (2 * CARRIED, 2 * CARRIED));
 }
