@@ -30,6 +30,9 @@ pub(crate) enum Step {
         expectations: Option<CommitReport>,
         /// When it began.
         began: Instant,
+        /// When the flows were all there and expectations followed; `None` if only one of the two
+        /// was committed.
+        flows_ended: Option<Instant>,
     },
 }
 
@@ -44,6 +47,7 @@ struct Gather {
 struct Commit {
     asker: Asker,
     began: Instant,
+    flows_ended: Option<Instant>,
     stage: Stage,
     passes: VecDeque<CommitPass>,
     /// Shards that have not ended the stage.
@@ -146,6 +150,7 @@ impl Commands {
         self.commit = Some(Commit {
             asker,
             began: now,
+            flows_ended: None,
             stage: Stage::Hush,
             passes: passes.iter().copied().collect(),
             left: self.shards,
@@ -163,12 +168,12 @@ impl Commands {
     }
 
     /// Takes what shard `k` answered.
-    pub(crate) fn outcome(&mut self, k: usize, outcome: Outcome) -> Vec<Step> {
+    pub(crate) fn outcome(&mut self, now: Instant, k: usize, outcome: Outcome) -> Vec<Step> {
         match outcome {
             Outcome::Snapshot(snapshot) => self.snapshot(k, *snapshot),
             Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
-            Outcome::Commit(report) => self.committed(Some(report)),
-            Outcome::HearsNew => self.committed(None),
+            Outcome::Commit(report) => self.committed(now, Some(report)),
+            Outcome::HearsNew => self.committed(now, None),
             Outcome::Flushed => self.flushed(),
             Outcome::ReadBegun
             | Outcome::Read { .. }
@@ -212,7 +217,7 @@ impl Commands {
     }
 
     /// A shard has ended a stage of the commit.
-    fn committed(&mut self, report: Option<CommitReport>) -> Vec<Step> {
+    fn committed(&mut self, now: Instant, report: Option<CommitReport>) -> Vec<Step> {
         let Some(commit) = &mut self.commit else { return Vec::new() };
         if let (Stage::Pass(pass), Some(report)) = (commit.stage, report) {
             let total = match pass {
@@ -243,16 +248,20 @@ impl Commands {
             (None, _) => Stage::Listen,
         };
         match commit.stage {
-            Stage::Pass(pass) => self.all(|| Order::Commit(pass)),
+            Stage::Pass(pass) => {
+                if matches!(pass, CommitPass::Expectations) && commit.flows.is_some() {
+                    commit.flows_ended = Some(now);
+                }
+                self.all(|| Order::Commit(pass))
+            }
             _ => self.all(|| Order::HearNew(true)),
         }
     }
 
     fn commit_done(&mut self) -> Vec<Step> {
-        let Some(Commit { asker, began, flows, expectations, .. }) = self.commit.take() else {
-            return Vec::new();
-        };
-        vec![Step::Committed { asker, flows, expectations, began }]
+        let Some(commit) = self.commit.take() else { return Vec::new() };
+        let Commit { asker, began, flows_ended, flows, expectations, .. } = commit;
+        vec![Step::Committed { asker, flows, expectations, began, flows_ended }]
     }
 
     /// A part of a dump. The next part is asked for when the client has taken this one: a slow
@@ -296,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_pass_begins_when_all_shards_ended_the_one_before() {
-        let mut commands = Commands::new(2);
+        let (mut commands, now) = (Commands::new(2), Instant::now());
         let passes = [CommitPass::Unrelated, CommitPass::Related];
         let orders = |steps: &[Step], pass: CommitPass| {
             let to = |step: &Step| match step {
@@ -313,15 +322,15 @@ mod tests {
             };
             steps.iter().map(to).eq([Some(0), Some(1)])
         };
-        assert!(hears(&commands.commit(Asker(1), Instant::now(), &passes), false));
-        assert!(commands.outcome(1, Outcome::HearsNew).is_empty(), "shard 0 still hears");
-        assert!(orders(&commands.outcome(0, Outcome::HearsNew), CommitPass::Unrelated));
-        assert!(commands.outcome(1, ended()).is_empty(), "shard 0 is not done");
-        assert!(orders(&commands.outcome(0, ended()), CommitPass::Related));
-        assert!(commands.outcome(0, ended()).is_empty());
-        assert!(hears(&commands.outcome(1, ended()), true));
-        assert!(commands.outcome(0, Outcome::HearsNew).is_empty());
-        let steps = commands.outcome(1, Outcome::HearsNew);
+        assert!(hears(&commands.commit(Asker(1), now, &passes), false));
+        assert!(commands.outcome(now, 1, Outcome::HearsNew).is_empty(), "shard 0 still hears");
+        assert!(orders(&commands.outcome(now, 0, Outcome::HearsNew), CommitPass::Unrelated));
+        assert!(commands.outcome(now, 1, ended()).is_empty(), "shard 0 is not done");
+        assert!(orders(&commands.outcome(now, 0, ended()), CommitPass::Related));
+        assert!(commands.outcome(now, 0, ended()).is_empty());
+        assert!(hears(&commands.outcome(now, 1, ended()), true));
+        assert!(commands.outcome(now, 0, Outcome::HearsNew).is_empty());
+        let steps = commands.outcome(now, 1, Outcome::HearsNew);
         let [Step::Committed { asker: Asker(1), flows: Some(report), .. }] = &steps[..] else {
             panic!("{steps:?}");
         };
@@ -331,16 +340,16 @@ mod tests {
 
     #[test]
     fn passes_follow_until_every_master_is_there_or_none_comes() {
-        let mut commands = Commands::new(2);
-        commands.commit(Asker(1), Instant::now(), &[CommitPass::Related]);
-        commands.outcome(0, Outcome::HearsNew);
-        commands.outcome(1, Outcome::HearsNew);
+        let (mut commands, now) = (Commands::new(2), Instant::now());
+        commands.commit(Asker(1), now, &[CommitPass::Related]);
+        commands.outcome(now, 0, Outcome::HearsNew);
+        commands.outcome(now, 1, Outcome::HearsNew);
         let mut end = |committed: u64, orphaned: u64| {
             let report = |committed, orphaned| {
                 Outcome::Commit(CommitReport { committed, orphaned, ..CommitReport::default() })
             };
-            assert!(commands.outcome(0, report(committed, 0)).is_empty());
-            let steps = commands.outcome(1, report(0, orphaned));
+            assert!(commands.outcome(now, 0, report(committed, 0)).is_empty());
+            let steps = commands.outcome(now, 1, report(0, orphaned));
             match &steps[..] {
                 [Step::Order(0, Order::Commit(pass)), Step::Order(1, _)] => Some(*pass),
                 _ => None,
@@ -354,14 +363,14 @@ mod tests {
 
     #[test]
     fn a_shard_without_objects_does_not_end_a_dump() {
-        let mut commands = Commands::new(3);
+        let (mut commands, now) = (Commands::new(3), Instant::now());
         let asker = Asker(7);
         let empty = || Outcome::Dump { asker, out: Vec::new(), next: None };
         let mut step = commands.dump(asker, Side::External, Object::Flow, Format::Plain);
         for shard in 0..3 {
             let Some(Step::Order(k, Order::Dump { .. })) = step else { panic!("no order") };
             assert_eq!(k, shard);
-            let mut steps = commands.outcome(k, empty());
+            let mut steps = commands.outcome(now, k, empty());
             let last = steps.pop();
             if shard == 2 {
                 assert!(matches!(last, Some(Step::Done(a)) if a == asker));

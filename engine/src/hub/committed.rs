@@ -1,19 +1,20 @@
 //! What follows a commit: the client's answer, the count and the log's lines.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Hub;
 use crate::kernel::CommitReport;
 use crate::order::{Asker, TableUse};
 
 impl Hub {
-    /// All shards have committed what they were to, since `began`.
+    /// All shards have committed what they were to. `began`: when flows and when expectations were
+    /// begun with.
     pub(super) fn committed(
         &mut self,
         asker: Asker,
         flows: Option<CommitReport>,
         expectations: Option<CommitReport>,
-        began: Instant,
+        began: [Instant; 2],
     ) {
         let failed = |report: CommitReport| report.failed > 0;
         if flows.is_some_and(failed) || expectations.is_some_and(failed) {
@@ -21,8 +22,9 @@ impl Hub {
         } else {
             self.done(asker);
         }
+        let [flows_began, expectations_began] = began;
         if !self.bypass {
-            self.plan.demand(began, TableUse::Committed);
+            self.plan.demand(flows_began, TableUse::Committed);
         }
         let commits = &mut self.base.conditions.commits;
         commits.count += 1;
@@ -37,11 +39,16 @@ impl Hub {
         if let Some(report) = flows {
             self.log_commit("entries", report.committed, report.failed);
             self.log_reduced(&report);
+            let end = if expectations.is_some() { expectations_began } else { self.now };
+            self.log_time(end.saturating_duration_since(flows_began));
         }
         if let Some(report) = expectations {
             self.log_commit("expectations", report.committed, report.failed);
+            self.log_time(self.now.saturating_duration_since(expectations_began));
         }
-        let took = self.now.saturating_duration_since(began);
+    }
+
+    fn log_time(&self, took: Duration) {
         self.log.notice(format_args!(
             "commit has taken {}.{:06} seconds",
             took.as_secs(),

@@ -420,7 +420,7 @@ impl Hub {
                 self.log.warning(format_args!("{count} more entries failed"));
             }
             other => {
-                for step in self.commands.outcome(k, other) {
+                for step in self.commands.outcome(now, k, other) {
                     self.step(step);
                 }
             }
@@ -496,8 +496,8 @@ impl Hub {
             }
             Step::Done(asker) => self.done(asker),
             Step::Figures(asker, reports) => self.figures(asker, &reports),
-            Step::Committed { asker, flows, expectations, began } => {
-                self.committed(asker, flows, expectations, began);
+            Step::Committed { asker, flows, expectations, began, flows_ended } => {
+                self.committed(asker, flows, expectations, [began, flows_ended.unwrap_or(began)]);
             }
         }
     }

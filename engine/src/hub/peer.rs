@@ -88,10 +88,11 @@ impl Hub {
                  anew with -f external and -n"
             ));
         }
-        self.log.notice(format_args!("sending bulk update"));
         if self.bypass {
             // Nothing is kept: what the kernel has is told.
             self.plan.demand(now, TableUse::Reconcile);
+        } else {
+            self.log.notice(format_args!("sending bulk update"));
         }
         for k in 0..self.shards.count() {
             self.shards.order(k, Order::Bulk);

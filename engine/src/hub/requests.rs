@@ -46,8 +46,15 @@ impl Hub {
             }
             Request::Commit(scope) => self.commit(now, asker, scope),
             Request::FlushKernel(scope) => self.flush_kernel(now, asker, scope),
-            Request::Resync(_) if self.bypass => {
-                self.log.notice(format_args!("resync is unsupported in this mode"));
+            Request::Resync(scope) if self.bypass => {
+                // As the original does, for flows and for expectations.
+                let parts = match scope {
+                    Scope::All => 1 + usize::from(self.expectations),
+                    Scope::Flows | Scope::Expects => 1,
+                };
+                for _ in 0..parts {
+                    self.log.notice(format_args!("resync is unsupported in this mode"));
+                }
                 self.done(asker);
             }
             Request::Resync(scope) => {
@@ -102,10 +109,6 @@ impl Hub {
     }
 
     fn commit(&mut self, now: Instant, asker: Asker, scope: Scope) {
-        if self.inject {
-            self.done(asker);
-            return;
-        }
         if self.commands.is_committing() {
             self.log.notice(format_args!("commit already in progress, skipping"));
             self.failed(asker);
@@ -129,6 +132,11 @@ impl Hub {
         };
         self.purge_at = None;
         self.log.notice(format_args!("{text}"));
+        if self.inject {
+            // The kernel has all of it.
+            self.done(asker);
+            return;
+        }
         for step in self.commands.commit(asker, now, &passes) {
             self.step(step);
         }
@@ -163,6 +171,12 @@ impl Hub {
             self.failed(asker);
             return;
         }
+        if scope != Scope::Expects {
+            self.log.notice(format_args!("flushing kernel conntrack table"));
+            self.base.netlink.flushes += 1;
+            self.readers.push((TableUse::Flush, asker));
+            self.plan.demand(now, TableUse::Flush);
+        }
         if scope != Scope::Flows && self.expectations {
             self.log.notice(format_args!("flushing kernel expect table"));
             self.base.netlink.flushes += 1;
@@ -170,12 +184,7 @@ impl Hub {
         }
         if scope == Scope::Expects {
             self.done(asker);
-            return;
         }
-        self.log.notice(format_args!("flushing kernel conntrack table"));
-        self.base.netlink.flushes += 1;
-        self.readers.push((TableUse::Flush, asker));
-        self.plan.demand(now, TableUse::Flush);
     }
 
     fn flush(&mut self, now: Instant, asker: Asker, request: Request) {
