@@ -17,3 +17,5 @@ mod schema;
 mod settings;
 #[cfg(test)]
 mod statistics;
+#[cfg(test)]
+mod unit;
