@@ -108,7 +108,8 @@ fn text(cases: &[Case], costs: &[Vec<Cost>], options: &Options, rate: u32) -> St
         "## {}: {flows} NEW events of TCP flows at {rate}/s and a filter\n\n\
          `shardtrack-perf filter --flows {flows} --rate {rate} --rounds {rounds} --record`; {}. \
          Statistics mode, one shard. Medians of {rounds} rounds, in which the cases take turns. The \
-         ratio is to what the first case of its kind takes.\n\n\
+         ratio is to what the first case of its kind takes. The kernel makes events, and tests them, \
+         in the writer's time.\n\n\
          | | daemon, ns/event | ratio | writer, ns/event | ratio |\n|---|---|---|---|---|\n",
         report::date(),
         report::machine()
