@@ -41,8 +41,9 @@ pub(super) struct Shown {
     /// Since when they are gathered; when the table is shown, since when that is so.
     opened: Instant,
     recent: Vec<Shift>,
-    /// Flows that began since events are heard.
-    begun: HashSet<Key>,
+    /// Flows that began since events are heard, by a part of their keys: another flow may have it too,
+    /// and is then kept for nothing.
+    begun: HashSet<u32>,
     /// Those of them that were shown and are not among the recent ones.
     doubles: HashSet<Key>,
     /// Those whose event was passed over, or which ended.
@@ -86,7 +87,7 @@ impl Shown {
     /// Notes a flow that began.
     pub(super) fn begins(&mut self, flow: &Flow) {
         if let Some(key) = self.key(flow) {
-            self.begun.insert(key);
+            self.begun.insert(key as u32);
         }
     }
 
@@ -100,7 +101,7 @@ impl Shown {
         recent.retain(|shift| {
             let waits = now.saturating_duration_since(shift.ended) < BELATED;
             if !waits {
-                doubles.extend(shift.keys.iter().filter(|key| begun.contains(key)));
+                doubles.extend(shift.keys.iter().filter(|key| begun.contains(&(**key as u32))));
             }
             waits
         });
