@@ -81,6 +81,36 @@ fn a_reader_that_leaves_ends_events_quietly() {
     assert_eq!(lines[1], "141", "{seen}");
 }
 
+/// Where both outputs go to one place.
+#[test]
+fn the_closing_line_stands_where_that_of_the_original_does() {
+    need_root!();
+    let bench = Bench::new();
+    let flow = "-p udp -s 192.0.2.1 -d 198.51.100.2 --sport 1002 --dport 53";
+    let make = format!("$CT -I {flow} -t 300 -u SEEN_REPLY,ASSURED");
+    for line in [
+        "-L".to_owned(),
+        "-L -o xml".to_owned(),
+        "-L -o xml -p tcp".to_owned(),
+        "-L -o save".to_owned(),
+        format!("-G {flow}"),
+        format!("-G {flow} -o xml"),
+        "-D -o xml".to_owned(),
+        "-D".to_owned(),
+    ] {
+        let by = |program: &str| {
+            let script = format!(
+                "{program} {line} 2>&1 | sed -E 's/ v[0-9.]+ / vX /; s/17 [0-9]+/17 T/; s/-t [0-9]+/-t T/; \
+                 s/<timeout>[0-9]+/<timeout>T/; s/<id>[0-9]+/<id>I/'"
+            );
+            printed(&bench, &[&make], &script)
+        };
+        let theirs = by("$CT");
+        assert!(theirs.contains("flow entries have been"), "{line}: {theirs}");
+        assert_eq!(by("$P"), theirs, "{line}");
+    }
+}
+
 /// More events than a pipe takes wait to be written.
 #[test]
 fn events_that_nobody_reads_do_not_keep_it_from_ending() {

@@ -13,8 +13,10 @@ use crate::output::Out;
 pub(super) fn delete(request: &Request) -> Result<(), Failure> {
     let mut out = Out::of_changes()?;
     let result = run(request, None, &mut out);
+    // Told before what is still to be written, as by the original.
+    let told = result.and_then(|count| finish(count, "flow entries have been deleted."));
     let written = out.finish();
-    finish(result?, "flow entries have been deleted.").and(written)
+    told.and(written)
 }
 
 /// Removes, shows what was removed, and answers how many there were.

@@ -75,8 +75,9 @@ pub(super) fn flows(request: &Request) -> Result<(), Failure> {
     }
     follow(&socket, &interrupts, &mut events, &mut out)?;
     events.document.close(&mut out);
+    out.drain(&interrupts)?;
     end(events.shown, "flow events have been shown", &socket);
-    out.drain(&interrupts).map(drop)
+    Ok(())
 }
 
 /// The multicast groups of a mask of events.
@@ -104,8 +105,9 @@ pub(super) fn expectations(request: &Request) -> Result<(), Failure> {
     let mut out = Out::new()?;
     follow(&socket, &interrupts, &mut events, &mut out)?;
     events.document.close(&mut out);
+    out.drain(&interrupts)?;
     end(events.shown, "expectation events have been shown", &socket);
-    out.drain(&interrupts).map(drop)
+    Ok(())
 }
 
 fn interrupts() -> Result<Interrupts, Failure> {

@@ -47,7 +47,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
         out.flush()?;
         return Err(kernel.failure(errno));
     }
-    document.close(&mut out);
+    document.close_list(&mut out)?;
     closing_line(shown, "expectations have been shown.");
     out.flush()
 }

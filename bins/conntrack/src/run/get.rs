@@ -45,7 +45,9 @@ pub(super) fn get(request: &Request) -> Result<(), Failure> {
             Ok(())
         },
     );
-    out.flush()?;
     result.map_err(|errno| kernel.failure(errno))?;
-    finish(shown, "flow entries have been shown.")
+    // Told before what is still to be written, as by the original.
+    let told = finish(shown, "flow entries have been shown.");
+    out.flush()?;
+    told
 }

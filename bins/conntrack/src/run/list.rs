@@ -43,7 +43,7 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
         listing.out.flush()?;
         return result;
     }
-    listing.document.close(listing.out);
+    listing.document.close_list(listing.out)?;
     closing_line(listing.shown, "flow entries have been shown.");
     listing.out.flush()
 }

@@ -130,6 +130,13 @@ impl Document {
             out.buffer.extend_from_slice(b">\n");
         }
     }
+
+    /// The same for a list. What is told of it stands behind it, and in front of all other output, as
+    /// with the original.
+    fn close_list(&self, out: &mut Out) -> Result<(), Failure> {
+        self.close(out);
+        if self.opened { out.flush() } else { Ok(()) }
+    }
 }
 
 /// The line that tells how many there were.

@@ -18,8 +18,10 @@ use crate::show::Show;
 pub(super) fn update(request: &Request) -> Result<(), Failure> {
     let mut out = Out::of_changes()?;
     let result = run(request, None, &mut out);
+    // Told before what is still to be written, as by the original.
+    let told = result.and_then(|count| finish(count, "flow entries have been updated."));
     let written = out.finish();
-    finish(result?, "flow entries have been updated.").and(written)
+    told.and(written)
 }
 
 /// Changes, shows what was changed, and answers how many there were.
