@@ -254,6 +254,9 @@ fn everything_in_flight_is_repeated_once_a_second_however_many_greetings_come() 
     // What the last of them is owed comes when the second has passed, without another message.
     let due = session.poll_timeout().unwrap();
     assert!(due <= now + Duration::from_secs(1));
+    // A link that takes nothing is not asked again and again.
+    session.handle_timeout(due);
+    assert!(session.poll_timeout().unwrap() > due);
     drain(&mut session, now + Duration::from_secs(1), &mut owner);
     assert_eq!(owner.nacked.len(), 4);
     repeat(&mut owner);

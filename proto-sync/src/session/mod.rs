@@ -162,6 +162,9 @@ struct Common {
     pace: Pace,
     /// Sending stopped because of the pace.
     paced: bool,
+    /// What was due to be sent by then was told: a link that takes nothing must not keep its owner
+    /// awake.
+    told_until: Option<Instant>,
     events: Events,
     counters: SyncCounters,
 }
@@ -217,6 +220,7 @@ impl Session {
             alive_at: now + ALIVE_INTERVAL,
             pace: Pace::new(config.datagrams_per_ms, now),
             paced: false,
+            told_until: None,
             events: Events::default(),
             counters: SyncCounters::default(),
         };
@@ -232,6 +236,7 @@ impl Session {
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.common.told_until = Some(now);
         if matches!(self.machine, Machine::Alarm) || now < self.common.alive_at {
             return;
         }
@@ -253,7 +258,8 @@ impl Session {
             _ => (None, None),
         };
         let pace = if c.paced { c.pace.next() } else { None };
-        [alive, relief, repeat, pace].into_iter().flatten().min()
+        let to_send = [relief, repeat, pace].into_iter().flatten();
+        to_send.filter(|at| c.told_until.is_none_or(|until| *at > until)).chain(alive).min()
     }
 
     /// The next event, if there is one.
