@@ -462,6 +462,13 @@ impl Cache {
         self.table.get(index.0).map(|e| (e.orig(&self.extras.pairs), e.zone()))
     }
 
+    /// Original tuple of a flow, and the zone in which the kernel finds it.
+    pub(crate) fn key_in_kernel(&self, index: FlowIndex) -> Option<(Tuple, u16)> {
+        let entry = self.table.get(index.0)?;
+        let zone = entry.zone_in_kernel(&self.extras.sides);
+        Some((entry.orig(&self.extras.pairs), zone))
+    }
+
     /// Which members of a flow are stored, without reading them.
     pub fn present(&self, index: FlowIndex) -> Option<Present> {
         self.table.get(index.0).map(Entry::present)
@@ -472,8 +479,8 @@ impl Cache {
         self.table.get(index.0).map(Entry::status)
     }
 
-    /// Removes every flow without a word to anybody, and ends a bulk send and an epoch. Takes
-    /// time for the octets of the index and none for the flows; the memory is kept. Late
+    /// Removes every flow without a word to anybody, and ends a bulk send and an epoch. Takes no
+    /// time for the flows; their memory is kept, that of the index is taken anew. Late
     /// acknowledgements of what was sent before have no effect.
     pub fn clear(&mut self) {
         self.counters.destroyed += u64::from(self.alive_len());

@@ -341,6 +341,15 @@ impl Entry {
         }
     }
 
+    /// The zone in which the kernel finds the original tuple: that of the original direction, if it
+    /// has one of its own.
+    pub(crate) fn zone_in_kernel(&self, sides: &Sides) -> u16 {
+        match sides.get(self.side) {
+            Some(side) if self.present.has(Present::ORIG_ZONE) => side.orig_zone,
+            _ => self.zone,
+        }
+    }
+
     /// Writes the flow. Members that are not present have no meaning.
     pub(crate) fn load(&self, flow: &mut Flow, role: Role, extras: &Extras) {
         let p = self.present;

@@ -210,9 +210,13 @@ impl Index {
         self.cells[hole] = 0;
     }
 
+    /// Empties the index. Its cells are taken anew: to write them all would touch those that were
+    /// never used as well.
     pub(crate) fn clear(&mut self) {
-        self.cells.fill(0);
-        self.len = 0;
+        if self.len > 0 {
+            self.cells = vec![0; self.cells.len()];
+            self.len = 0;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

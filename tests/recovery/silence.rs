@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use proto_ctnl::{Flow, FlowRef, Messages};
+use proto_ctnl::{Flow, FlowRef, Messages, Present};
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
@@ -86,6 +86,49 @@ fn the_end_of_silent_flows_is_noticed() {
             && printed(&pair.b.client(&["-e"])) == now
     });
     println!("converged after {:.1} s", begin.elapsed().as_secs_f64());
+}
+
+/// The kernel finds a flow with a zone of its original direction in that zone only. Such flows were
+/// looked for in none, and passed for ended.
+#[test]
+fn silent_flows_with_a_zone_of_one_direction_stay() {
+    need_root!();
+    let _alone = alone();
+    let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    let mut pair = Pair::new(setup.clone(), setup);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    let mut flows = plain(0, 30);
+    for (n, flow) in flows.iter_mut().enumerate() {
+        let zone = match n % 3 {
+            0 => {
+                flow.orig_zone = 5;
+                Present::ORIG_ZONE
+            }
+            1 => {
+                flow.reply_zone = 6;
+                Present::REPLY_ZONE
+            }
+            _ => {
+                flow.zone = 7;
+                Present::ZONE
+            }
+        };
+        flow.present.insert(zone);
+    }
+    pair.a.ns.sysctl(EVENTS, 0);
+    kernel.create(&flows);
+    pair.a.ns.sysctl(EVENTS, 2);
+    pair.start();
+    let all = flows.len() as u64;
+    wait_until(Duration::from_secs(20), "both know the silent flows", || {
+        pair.a.cached(true) == all && pair.b.cached(false) == all
+    });
+    // They are asked for at once, to see which are silent.
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(6) {
+        assert_eq!(pair.a.cached(true), all, "after {:?}", asked.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// How much slower the machine is now than the one that the limit was set on, by what asking the

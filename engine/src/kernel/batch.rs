@@ -132,6 +132,11 @@ pub(crate) fn zone(flow: &Flow) -> u16 {
     if flow.present.has(Present::ZONE) { flow.zone } else { 0 }
 }
 
+/// The zone in which the kernel finds the original tuple of a flow.
+pub(crate) fn zone_in_kernel(flow: &Flow) -> u16 {
+    if flow.present.has(Present::ORIG_ZONE) { flow.orig_zone } else { zone(flow) }
+}
+
 /// The one batch that may be under way.
 #[derive(Debug)]
 pub(crate) struct Batch {

@@ -33,7 +33,8 @@ impl KernelSide {
         let cache = &mut caches.internal;
         let next = cache.take_unread(self.read_from);
         let next = next.or_else(|| cache.take_unread(FlowIndex::FIRST));
-        let Some((index, key)) = next.and_then(|index| Some((index, cache.key(index)?))) else {
+        let Some((index, key)) = next.and_then(|index| Some((index, cache.key_in_kernel(index)?)))
+        else {
             self.read = None;
             return false;
         };

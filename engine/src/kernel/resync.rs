@@ -126,7 +126,7 @@ impl KernelSide {
         let Some(purpose) = self.dump.as_ref().map(|run| run.purpose) else { return };
         // What a commit made is the peer's: it is told like everything that others may have.
         let committed = purpose == DumpPurpose::Committed
-            && caches.external.find(&flow.orig(), flow.key_zone()).is_some();
+            && caches.external.find(&flow.orig(), flow.zone()).is_some();
         let tell = if committed { Tell::Changes } else { purpose.tell() };
         let outcome = self.absorb(now, caches, flow, tell, true);
         let Some(run) = &mut self.dump else { return };
