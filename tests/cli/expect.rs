@@ -20,6 +20,10 @@ fn printed(bench: &Bench, program: &str, lines: &str) -> String {
         "( {lines} ) 2>&1 | sed -E 's/^(.*v)[0-9.]+ \\(/\\1X (/; s/[0-9]+ proto/T proto/; \
          s/<timeout>[0-9]+/<timeout>T/; s/^\\[[0-9. ]+\\]/[time]/'"
     );
+    // Whoever follows events listens.
+    let heard = "until awk '$2 == 12 && $4 !~ /^0*$/ { f = 1 } END { exit !f }' /proc/net/netlink; \
+                 do sleep 0.02; done";
+    let script = script.replace("$HEARD", heard);
     let script = script.replace("$MAKE", MAKE).replace("$KEY", KEY).replace("$X", program);
     bench.run(&json!({ "setup": [setup], "argv": ["-V"], "after": [script] })).after
 }
@@ -34,8 +38,8 @@ fn those_of_ipv6_are_told_as_by_the_original() {
         "$X -I expect $MAKE; $X -L expect -f ipv6 -o extended,id,timestamp; $X -L expect -f ipv6 -o save",
         "$X -I expect $MAKE; $X -G expect $KEY; $X -F expect; $X -G expect $KEY; echo $?",
         "$X -I expect $MAKE; $X -L expect -f ipv6; $X -D expect $KEY 2>/dev/null; $X -L expect -f ipv6",
-        "timeout -s INT 0.6 $X -E expect -o timestamp & sleep 0.3; $X -I expect $MAKE; $X -F expect 2>/dev/null; wait",
-        "timeout -s TERM 0.6 $X -E expect -o xml & sleep 0.3; $X -I expect $MAKE; $X -D expect $KEY \
+        "timeout -s INT 2 $X -E expect -o timestamp & $HEARD; $X -I expect $MAKE; $X -F expect 2>/dev/null; wait",
+        "timeout -s TERM 2 $X -E expect -o xml & $HEARD; $X -I expect $MAKE; $X -D expect $KEY \
          >/dev/null 2>&1; wait",
     ] {
         let theirs = printed(&bench, "$CT", lines);
