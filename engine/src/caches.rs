@@ -39,8 +39,9 @@ impl Caches {
     /// Whether a cache of flows is four fifths full, or, if it `was` so before, still three quarters.
     pub(crate) fn nearly_full(&self, was: bool) -> bool {
         let percent = if was { 75 } else { 80 };
-        let is_so =
-            |cache: &Cache| u64::from(cache.len()) * 100 >= u64::from(cache.limit()) * percent;
+        let is_so = |cache: &Cache| {
+            !cache.is_empty() && u64::from(cache.len()) * 100 >= u64::from(cache.limit()) * percent
+        };
         is_so(&self.internal) || is_so(&self.external)
     }
 

@@ -19,6 +19,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(4);
 /// From the end of the churn to equal tables.
 const CONVERGE: Duration = Duration::from_secs(20);
+/// How often an operator asks an original that has no acknowledgements for everything.
+const ASKED_MOST: u32 = 3;
 
 /// The device that a node sends on, as the original's client shows it.
 fn active(node: &Node) -> String {
@@ -116,11 +118,21 @@ fn survives(a: Make, b: Make, mode: Mode, link: Link) {
     {
         ours.told(line);
     }
-    if mode == Mode::Notrack && a == Make::Original {
-        // Without acknowledgements what it told while no link worked is lost, unless asked for.
-        pair.b.client(&["-n"]);
+    let lossy = mode == Mode::Notrack;
+    let asks = lossy && a == Make::Original;
+    let mut differing = None;
+    for _ in 0..if asks { ASKED_MOST } else { 1 } {
+        if asks {
+            // Without acknowledgements what it told while no link worked is lost, unless asked for;
+            // and of what it answers, what it writes to a link that it leaves a moment later.
+            pair.b.client(&["-n"]);
+        }
+        differing = apart(&pair, CONVERGE, lossy);
+        if differing.is_none() {
+            break;
+        }
     }
-    assert_eq!(apart(&pair, CONVERGE, mode == Mode::Notrack), None);
+    assert_eq!(differing, None);
 }
 
 cases! {

@@ -16,7 +16,7 @@ const PIECE: usize = 128 << 10;
 /// Octets that are collected: a piece, and the line that goes beyond it.
 const CAPACITY: usize = PIECE + 8192;
 
-/// How long a reader is waited for that does not read when a signal arrives.
+/// How long a reader that does not read, or not all, is waited for after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The buffer. Lines are appended to [`Out::buffer`].
@@ -27,13 +27,15 @@ pub(crate) struct Out {
     /// Whether an error of writing waits until all is done.
     patient: bool,
     failed: Option<Failure>,
+    /// When the grace ends, once a signal was noticed.
+    leave_at: Option<Instant>,
 }
 
 impl Out {
     pub(crate) fn new() -> Result<Self, Failure> {
         let fd = io::stdout().as_fd().try_clone_to_owned().map_err(|e| failure(&e))?;
         let buffer = Vec::with_capacity(CAPACITY);
-        Ok(Self { buffer, file: fd.into(), patient: false, failed: None })
+        Ok(Self { buffer, file: fd.into(), patient: false, failed: None, leave_at: None })
     }
 
     /// For commands that change what they show: a full disk must not stop them halfway. Its error is
@@ -73,7 +75,14 @@ impl Out {
         let most = if all { usize::MAX } else { 4096 };
         let mut written = 0;
         for part in self.buffer.chunks(most) {
-            if !interrupts.wait_to_write(&self.file, GRACE).map_err(|e| failure(&e))? {
+            let now = Instant::now();
+            if interrupts.arrived() {
+                self.leave_at.get_or_insert(now + GRACE);
+            }
+            let left = self.leave_at.map_or(GRACE, |at| at.saturating_duration_since(now));
+            if left.is_zero()
+                || !interrupts.wait_to_write(&self.file, left).map_err(|e| failure(&e))?
+            {
                 break;
             }
             self.file.write_all(part).map_err(|e| failure(&e))?;
