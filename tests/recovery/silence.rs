@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use proto_ctnl::{Flow, FlowRef, Messages, Present};
+use proto_ctnl::{Flow, FlowRef, Messages};
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
@@ -96,30 +96,16 @@ fn silent_flows_with_a_zone_of_one_direction_stay() {
     let _alone = alone();
     let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
     let mut pair = Pair::new(setup.clone(), setup);
-    let mut kernel = Kernel::of(&pair.a.ns);
-    let mut flows = plain(0, 30);
-    for (n, flow) in flows.iter_mut().enumerate() {
-        let zone = match n % 3 {
-            0 => {
-                flow.orig_zone = 5;
-                Present::ORIG_ZONE
-            }
-            1 => {
-                flow.reply_zone = 6;
-                Present::REPLY_ZONE
-            }
-            _ => {
-                flow.zone = 7;
-                Present::ZONE
-            }
-        };
-        flow.present.insert(zone);
-    }
+    let tool = Make::Ours.program("conntrack");
+    let all = 30;
     pair.a.ns.sysctl(EVENTS, 0);
-    kernel.create(&flows);
+    for n in 0..all {
+        let zone = ["--orig-zone 5", "--reply-zone 6", "-w 7"][n as usize % 3];
+        let flow = "-I -p udp -d 10.2.0.1 --sport 7 --dport 8 -t 600";
+        pair.a.ns.run(&format!("{} {flow} -s 10.1.0.{n} {zone}", tool.display()));
+    }
     pair.a.ns.sysctl(EVENTS, 2);
     pair.start();
-    let all = flows.len() as u64;
     wait_until(Duration::from_secs(20), "both know the silent flows", || {
         pair.a.cached(true) == all && pair.b.cached(false) == all
     });
