@@ -1,5 +1,6 @@
 //! Links that fail in the middle of a churn of flows: the next one takes over, the preferred one
-//! returns, and no flow is lost on the way.
+//! returns, and no flow is lost on the way. The links are of both families in turn, so that each
+//! takes over from the other.
 
 use std::time::Duration;
 
@@ -48,10 +49,12 @@ fn set(node: &Node, device: &str, state: &str) {
 }
 
 /// A pair whose links fail, one after the other and all together, while `a` tells of its flows.
+/// The preferred link and the last are of the other family than `link`, two are of its own.
 fn survives(a: Make, b: Make, mode: Mode, link: Link) {
     let setup = |make| {
         let mut setup = Setup::new(make, mode, link);
         (setup.links, setup.preferred) = (LINKS, Some(PREFERRED));
+        setup.both_families = true;
         if make == Make::Original && link.is_tcp() {
             setup.link_lines = LONG_ERROR_QUEUE.into();
         }

@@ -91,9 +91,17 @@ cases! {
     the_original_comes_back_as_sender_alarm_udp: Original to Ours, Alarm over Udp;
     the_original_comes_back_as_sender_alarm_multicast: Original to Ours, Alarm over Multicast;
     the_original_comes_back_as_sender_alarm_tcp: Original to Ours, Alarm over Tcp;
+    the_original_comes_back_as_sender_ftfw_tcp6: Original to Ours, Ftfw over Tcp6;
+    the_original_comes_back_as_sender_alarm_multicast6: Original to Ours, Alarm over Multicast6;
     ours_comes_back_as_sender_ftfw_udp: Ours to Original, Ftfw over Udp;
+    ours_comes_back_as_sender_ftfw_tcp6: Ours to Original, Ftfw over Tcp6;
+    ours_comes_back_as_sender_ftfw_multicast: Ours to Original, Ftfw over Multicast;
+    ours_comes_back_as_sender_notrack_udp: Ours to Original, Notrack over Udp;
     ours_comes_back_as_sender_notrack_tcp: Ours to Original, Notrack over Tcp;
+    ours_comes_back_as_sender_notrack_multicast6: Ours to Original, Notrack over Multicast6;
+    ours_comes_back_as_sender_alarm_udp6: Ours to Original, Alarm over Udp6;
     ours_comes_back_as_sender_alarm_multicast: Ours to Original, Alarm over Multicast;
+    ours_comes_back_as_sender_alarm_tcp: Ours to Original, Alarm over Tcp;
 }
 
 cases! {

@@ -98,6 +98,18 @@ pub enum Link {
 }
 
 impl Link {
+    /// The same over the other family.
+    const fn other_family(self) -> Self {
+        match self {
+            Self::Udp => Self::Udp6,
+            Self::Udp6 => Self::Udp,
+            Self::Multicast => Self::Multicast6,
+            Self::Multicast6 => Self::Multicast,
+            Self::Tcp => Self::Tcp6,
+            Self::Tcp6 => Self::Tcp,
+        }
+    }
+
     /// Whether it is connected.
     pub const fn is_tcp(self) -> bool {
         matches!(self, Self::Tcp | Self::Tcp6)
@@ -117,6 +129,8 @@ pub struct Setup {
     pub link: Link,
     /// How many there are, at most 4.
     pub links: u8,
+    /// Every second one is of the other family.
+    pub both_families: bool,
     /// The one that is marked as `Default`.
     pub preferred: Option<u8>,
     /// Port where the node listens.
@@ -152,6 +166,7 @@ impl Setup {
             mode_word: None,
             link,
             links: 1,
+            both_families: false,
             preferred: None,
             port: 3780,
             peer_address: None,
@@ -180,7 +195,9 @@ impl Setup {
         };
         let other = |default: String| self.peer_address.clone().unwrap_or(default);
         let preferred = if self.preferred == Some(n) { "Default " } else { "" };
-        let (word, addresses) = match self.link {
+        let turned = self.both_families && n % 2 == 1;
+        let link = if turned { self.link.other_family() } else { self.link };
+        let (word, addresses) = match link {
             Link::Multicast => (
                 "Multicast",
                 format!(
@@ -190,7 +207,7 @@ impl Setup {
             ),
             Link::Multicast6 => ("Multicast", format!("IPv6_address ff15::5{n}\nGroup {port}\n")),
             Link::Udp | Link::Tcp => (
-                if self.link == Link::Udp { "UDP" } else { "TCP" },
+                if link == Link::Udp { "UDP" } else { "TCP" },
                 format!(
                     "IPv4_address {}\nIPv4_Destination_Address {}\nPort {port}\n",
                     sync_address_of(n, index),
@@ -198,7 +215,7 @@ impl Setup {
                 ),
             ),
             Link::Udp6 | Link::Tcp6 => (
-                if self.link == Link::Udp6 { "UDP" } else { "TCP" },
+                if link == Link::Udp6 { "UDP" } else { "TCP" },
                 format!(
                     "IPv6_address {}\nIPv6_Destination_Address {}\nPort {port}\n",
                     sync_address6_of(n, index),
