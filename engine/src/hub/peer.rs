@@ -8,7 +8,8 @@ use super::Hub;
 use crate::log::Level;
 use crate::order::{Order, TableUse};
 
-/// How long a peer may take to connect before it is asked for everything all the same.
+/// How long a peer that was reached may take to connect before it is asked for everything all the
+/// same: an original with a dead connection to a former life of this node notices when it answers.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Shortest time between two transfers of everything that one node asks the other for.
 const BULK_GAP: Duration = Duration::from_secs(1);
@@ -35,9 +36,15 @@ impl Hub {
     /// The peer is to be asked for everything over a stream. What it sends may go into its
     /// connection to a former life of this node, of which the original loses the first octets
     /// without noticing: so it is asked when it has connected to this one.
-    pub fn ask_when_connected(&mut self, now: Instant) {
+    pub const fn ask_when_connected(&mut self) {
         self.ask_on_connect = true;
-        self.request_at = Some(now + CONNECT_LIMIT);
+    }
+
+    /// A connection to the peer was made.
+    pub fn connected(&mut self, now: Instant) {
+        if self.ask_on_connect {
+            self.request_at.get_or_insert(now + CONNECT_LIMIT);
+        }
     }
 
     /// The peer has connected.

@@ -91,7 +91,7 @@ impl Peers {
                 hub.links.disconnected(k);
                 hub.peer_connected(now);
             }
-            Some(ChannelEvent::Connected) => {}
+            Some(ChannelEvent::Connected) => hub.connected(now),
             Some(ChannelEvent::Disconnected(_)) => hub.link_failed(now),
             Some(ChannelEvent::SendFailed { datagrams, .. }) => {
                 link.figures.send_errors += u64::from(datagrams);

@@ -123,7 +123,7 @@ pub enum ChannelEvent {
     PeerClosed,
     /// TCP: our connection stands, sending is possible.
     Connected,
-    /// TCP: our connection broke or could not be made; it is tried again after a second.
+    /// TCP: our connection broke; one is tried again after a second, and as often as it takes.
     Disconnected(Errno),
     /// Datagrams could not be sent and are lost.
     SendFailed {

@@ -189,18 +189,15 @@ impl Stream {
         let (Some(Outgoing::Connecting(fd)), Some(watch)) = (&self.outgoing, self.watch) else {
             return Ok(None);
         };
-        let error = match outcome {
-            Outcome::Connected => {
-                let fd = fd.clone();
-                ring.receive_stream(self.token + role::WATCH, &fd, watch)?;
-                self.outgoing = Some(Outgoing::Connected(fd));
-                return Ok(Some(ChannelEvent::Connected));
-            }
-            Outcome::Failed(error) => *error,
-            _ => Errno::CANCELED,
-        };
-        self.outgoing = Some(Outgoing::Waiting(now + RETRY));
-        Ok(Some(ChannelEvent::Disconnected(error)))
+        if !matches!(outcome, Outcome::Connected) {
+            // Nothing was sent, so nothing is lost.
+            self.outgoing = Some(Outgoing::Waiting(now + RETRY));
+            return Ok(None);
+        }
+        let fd = fd.clone();
+        ring.receive_stream(self.token + role::WATCH, &fd, watch)?;
+        self.outgoing = Some(Outgoing::Connected(fd));
+        Ok(Some(ChannelEvent::Connected))
     }
 
     /// The newest connection is the one that is read.

@@ -41,7 +41,7 @@ impl Plan {
         match &self.config.sync {
             Some(sync) if sync.startup_resync && !matches!(sync.mode, SyncMode::Alarm(_)) => {
                 if has_streams(sync) {
-                    hub.ask_when_connected(self.began);
+                    hub.ask_when_connected();
                 } else {
                     hub.request_resync();
                 }
