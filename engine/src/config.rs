@@ -156,7 +156,7 @@ pub enum Policy {
 }
 
 /// An address and the number of its leading bits that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     /// Address.
     pub address: IpAddr,

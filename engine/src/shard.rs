@@ -99,7 +99,7 @@ pub struct Shard {
     pub(crate) caches: Caches,
     pub(crate) kernel: KernelSide,
     ports: Ports,
-    filter: FlowFilter,
+    filter: Arc<FlowFilter>,
     expectations: Expectations,
     encode: EncodeOptions,
     acknowledged: bool,

@@ -11,6 +11,7 @@ use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
 use shardtrack_tests::netns::Netns;
 use shardtrack_tests::privilege::skip;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::commit::RULES;
@@ -166,6 +167,7 @@ fn a_flush_deletes_what_passes_the_filter() {
         protocols: Some((Policy::Ignore, vec![17])),
         ..Filter::default()
     });
+    let filter = Arc::new(filter);
     let mut driver = Driver::of(&ns, KernelConfig { filter, ..KernelConfig::default() });
     assert!(driver.side.start_flush());
     driver.dump();

@@ -138,7 +138,7 @@ impl Node {
             ),
             session: Some(session(settings, unix, now)),
             bypass: false,
-            filter: engine::filter::FlowFilter::default(),
+            filter: Arc::default(),
             poll: None,
             overrun_resync: Some(Duration::from_secs(5)),
             buckets: 64,

@@ -21,8 +21,9 @@ use crate::log::print_early;
 use crate::system::error_text;
 use crate::{check, client, text};
 
-/// Octets of the largest configuration file: some tens of thousands of addresses to ignore.
-const FILE_MAX: u64 = 1 << 20;
+/// Octets of the largest configuration file: half a million networks to ignore. Whoever names a
+/// larger one most likely meant another file.
+const FILE_MAX: u64 = 16 << 20;
 
 /// Runs the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -> ExitCode {

@@ -163,11 +163,11 @@ fn what_has_no_end_is_no_configuration() {
         text.push(b'\n');
         text
     };
-    fs::write(folder.path().join("large"), comments((1 << 20) + 1)).expect("a file");
+    fs::write(folder.path().join("large"), comments((16 << 20) + 1)).expect("a file");
     for (file, reason) in [
         ("pipe", "it is no regular file"),
         ("/dev/zero", "it is no regular file"),
-        ("large", "it is larger than 1048576 octets"),
+        ("large", "it is larger than 16777216 octets"),
     ] {
         for arguments in [&["-C", file, "--check"][..], &["-C", file], &["-C", file, "-s"]] {
             let output = call(folder.path(), arguments);
@@ -176,7 +176,7 @@ fn what_has_no_end_is_no_configuration() {
             assert_eq!(masked(&output.stderr), told, "{arguments:?}");
         }
     }
-    fs::write(folder.path().join("full"), comments(1 << 20)).expect("a file");
+    fs::write(folder.path().join("full"), comments(16 << 20)).expect("a file");
     let told = masked(&call(folder.path(), &["-C", "full", "-s"]).stderr);
     assert!(told.contains("can't connect"), "it was read: {told}");
 }

@@ -95,7 +95,7 @@ pub struct Hub {
     inject: bool,
     /// Own flows are told and not kept.
     bypass: bool,
-    filter: FlowFilter,
+    filter: Arc<FlowFilter>,
     listing: listing::Listing,
     expectations: bool,
     began: Instant,
@@ -148,7 +148,7 @@ pub struct HubParts {
     /// Whether own flows are told and not kept.
     pub bypass: bool,
     /// Which flows of the kernel's table are shown.
-    pub filter: FlowFilter,
+    pub filter: Arc<FlowFilter>,
     /// Whether the peer acknowledges what it gets.
     pub acknowledged: bool,
     /// Whether expectations are replicated.

@@ -39,6 +39,7 @@ mod testing;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto_ctnl::{Content, Flow, FlowRef, Messages};
@@ -84,7 +85,7 @@ pub struct KernelConfig {
     /// Most received objects that wait for injection.
     pub inject_queue_max: usize,
     /// Which flows count in dumps and flushes.
-    pub filter: FlowFilter,
+    pub filter: Arc<FlowFilter>,
     /// How long an answer is waited for. The kernel answers before the sending call returns, so
     /// this only bounds what a lost answer costs.
     pub patience: Duration,
@@ -105,7 +106,7 @@ impl Default for KernelConfig {
             commit_timeout_secs: None,
             inject: false,
             inject_queue_max: 8192,
-            filter: FlowFilter::default(),
+            filter: Arc::default(),
             patience: Duration::from_secs(2),
             audit_period: Duration::from_secs(50),
             polls: false,

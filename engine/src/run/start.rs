@@ -327,7 +327,7 @@ struct Plan {
     shards: usize,
     intake: IntakeOptions,
     expectations: Expectations,
-    filter: FlowFilter,
+    filter: Arc<FlowFilter>,
     linger: Duration,
     /// How shards look at silent flows without asking for each, if the kernel permits.
     lookup: Option<FlowLookup>,
@@ -346,7 +346,7 @@ impl Plan {
         let expectations =
             config.sync.as_ref().map_or(Expectations::Off, |sync| sync.expectations.clone());
         let polls = config.events.poll_secs.is_some();
-        let filter = FlowFilter::new(&config.filter);
+        let filter = Arc::new(FlowFilter::new(&config.filter));
         let intake = super::intake::options(config, shards as u8, &filter);
         Self {
             config: config.clone(),

@@ -95,17 +95,16 @@ impl<'a> Parser<'a> {
             self.warn(format!("{written} is not a valid {kind}, ignoring"));
             return Ok(());
         };
-        if let IpAddr::V4(address) = address
-            && prefix < longest
-        {
-            if self.networks.contains(&(address, prefix)) {
-                self.warn(format!("netmask {written} is repeated in the ignore pool"));
-                return Ok(());
-            }
-            self.networks.push((address, prefix));
-        }
+        let is_whole = prefix == longest;
         let prefix = u8::try_from(prefix).unwrap_or(u8::MAX);
-        add(&mut self.settings.filter.addresses, Network { address, prefix });
+        let network = Network { address, prefix };
+        if self.networks.insert(network) {
+            if let Some((_, list)) = &mut self.settings.filter.addresses {
+                list.push(network);
+            }
+        } else if address.is_ipv4() && !is_whole {
+            self.warn(format!("netmask {written} is repeated in the ignore pool"));
+        }
         Ok(())
     }
 
@@ -135,7 +134,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Adds a member to a set that was begun.
+/// Adds a member to a set that was begun, of at most 256.
 fn add<T: PartialEq>(set: &mut Option<(Policy, Vec<T>)>, member: T) {
     if let Some((_, members)) = set
         && !members.contains(&member)

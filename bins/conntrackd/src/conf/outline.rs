@@ -87,8 +87,8 @@ impl Outline {
             };
             let once = outer.is_some_and(|block| ONCE.contains(&block.word.as_str()))
                 && !REPEATED.contains(&entry.word.as_str());
-            let first = seen.iter().find(|other| other.word == entry.word);
-            if let (true, Some(first)) = (once, first) {
+            // A list may be long, and nothing in it is looked for.
+            if once && let Some(first) = seen.iter().find(|other| other.word == entry.word) {
                 repeated.push((entry, first.place));
             }
             seen.push(entry);

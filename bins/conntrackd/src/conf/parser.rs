@@ -3,6 +3,10 @@
 //! What an item means is done when it was read, so that warnings come in the order of the file
 //! and a wrong value ends the reading before a syntax error behind it is seen.
 
+use std::collections::HashSet;
+
+use engine::config::Network;
+
 use super::diagnostic::Diagnostic;
 use super::environment::Environment;
 use super::helper::StackItem;
@@ -55,8 +59,8 @@ pub struct Parser<'a> {
     pub diagnostics: Vec<Diagnostic>,
     /// What was read so far.
     pub settings: Settings,
-    /// IPv4 networks of all filters as they were written, to find repeated ones.
-    pub networks: Vec<(std::net::Ipv4Addr, u32)>,
+    /// Networks of all filters as they were written, to find repeated ones.
+    pub networks: HashSet<Network>,
     /// Settings of helpers that no `Type` has used yet.
     pub helper_stack: Vec<StackItem>,
 }
@@ -75,7 +79,7 @@ impl<'a> Parser<'a> {
             notes: Vec::new(),
             diagnostics: Vec::new(),
             settings: Settings::default(),
-            networks: Vec::new(),
+            networks: HashSet::new(),
             helper_stack: Vec::new(),
         }
     }

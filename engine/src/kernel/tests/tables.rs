@@ -1,5 +1,7 @@
 //! Agreement with the kernel's table: resync, silent flows, flush.
 
+use std::sync::Arc;
+
 use crate::cache::Change;
 use crate::config::{Filter, Policy};
 use crate::filter::FlowFilter;
@@ -429,6 +431,7 @@ fn a_flush_spares_what_the_filter_excludes() {
         protocols: Some((Policy::Ignore, vec![17])),
         ..Filter::default()
     });
+    let filter = Arc::new(filter);
     let mut b = Bench::new(KernelConfig { filter, ..KernelConfig::default() });
     b.table = (0..300).map(kernel_tcp).collect();
     for flow in b.table.iter_mut().take(100) {
