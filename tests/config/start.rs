@@ -150,6 +150,38 @@ fn recorded_files_start_with_the_recorded_warnings() {
 }
 
 #[test]
+fn files_with_helpers_are_refused_with_the_place_of_the_first() {
+    need_root!();
+    let ns = machine();
+    let expected = json(vectors().join("config/expected.json"));
+    let deviations = json(vectors().join("deviations.json"));
+    let mut files = 0;
+    for (name, case) in expected["cases"].as_object().expect("cases") {
+        if case["class"] != "start-needs-kernel-helper" {
+            continue;
+        }
+        let entries = deviations.as_array().expect("a list");
+        let entry = entries.iter().find(|entry| entry["case"] == name.as_str());
+        let lines = entry.and_then(|entry| entry["stderr"].as_array()).expect("an entry");
+        let lines: Vec<_> = lines.iter().filter_map(Value::as_str).collect();
+        let path = vectors().join("config").join(name);
+        let life = live(&ns, &path);
+        assert_eq!((life.status, life.told()), (Some(1), lines.clone()), "{name}");
+        // The folders that the file names are this machine's here.
+        let mut command = ns.command(Make::Ours.program("conntrackd"));
+        let output = command.arg("-C").arg(&path).arg("--check").output().expect("it runs");
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = lines[0].strip_prefix("[ERROR] ").expect("an error");
+        let (_, line) = text.rsplit_once(' ').expect("words");
+        let finding = format!("{}:{line}:2: error: {text}\n\tremove the section", path.display());
+        assert!(report.contains(&finding), "{report} does not say {finding}");
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        files += 1;
+    }
+    assert_eq!(files, 4);
+}
+
+#[test]
 fn examples_start_and_are_clean() {
     need_root!();
     let ns = Netns::new("example");

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use conntrackd::conf::convert::{Refusal, convert};
 use conntrackd::conf::environment::Environment;
 use conntrackd::conf::settings::Settings;
+use conntrackd::conf::token::Place;
 use conntrackd::conf::{self, Reading};
 use engine::config::{Config, Expectations, Intake, LinkKind, Network, Policy, SyncMode};
 use proptest::prelude::*;
@@ -91,17 +92,36 @@ fn the_engine_section_names_what_is_wrong() {
 
 #[test]
 fn what_the_engine_cannot_do_is_refused_by_name_and_line() {
-    let cases = [("Helper {\n\n Type ftp inet tcp { }\n}", "Helper", 3)];
-    for (text, option, line) in cases {
-        let refusal = config(text).expect_err(option);
-        assert_eq!(refusal, Refusal::Unsupported { option, line });
-        let text = format!("`{option}' (line {line}) is not supported yet in this version");
-        assert_eq!(refusal.to_string(), text);
-    }
+    let text = "Helper {\n\n Type ftp inet tcp { }\n Type tns inet tcp { }\n}";
+    let refusal = config(text).expect_err("there are helpers");
+    let place = Place { line: 3, column: 2 };
+    assert_eq!(refusal, Refusal::Helper { name: "ftp".into(), place });
+    let told = "this version runs no user-space helpers: `Type ftp' in line 3";
+    assert_eq!(refusal.to_string(), told);
     // Switched off again, or beaten by another block, they are no reason to refuse.
     let off = "Sync { Mode NOTRACK { DisableInternalCache on DisableInternalCache off }";
     config(&format!("{off} {LINK} }}")).expect("a configuration");
     config(&format!("Sync {{ Mode ALARM {{ }} Mode FTFW {{ }} {LINK} }}")).expect("FT-FW");
+}
+
+#[test]
+fn a_list_of_networks_may_be_long() {
+    let count = 300_000_u32;
+    let mut text = String::from("General {\n Filter {\n Address Ignore {\n");
+    for n in 0..count {
+        // Each twice, the second time as an address of IPv6.
+        text += &format!("IPv4_address {}/24\n", std::net::Ipv4Addr::from(n << 8));
+        text += &format!("IPv6_address {}\n", std::net::Ipv6Addr::from(u128::from(n)));
+    }
+    text += "IPv4_address 0.0.1.0/24\nIPv6_address ::1\n}\n}\n}\n";
+    let began = std::time::Instant::now();
+    let Reading { settings, diagnostics, outline, .. } = read(&text);
+    assert!(outline.repeated().is_empty());
+    let (_, networks) = settings.expect("settings").filter.addresses.expect("a list");
+    assert_eq!(networks.len(), 2 * count as usize);
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    // A look at all before it for each would take minutes.
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -125,7 +125,15 @@ fn check_settings(settings: &Settings, outline: &Outline, findings: &mut Finding
         Err(refusal @ Refusal::Channel(_)) => {
             findings.error(outline.find(&["Sync"]), refusal.to_string(), "look at the links");
         }
-        Err(refusal) => findings.error(None, refusal.to_string(), "remove it"),
+        Err(ref refusal @ Refusal::Helper { ref name, place }) => {
+            let advice = match name.as_str() {
+                "amanda" | "ftp" | "sane" | "tftp" => {
+                    format!("remove the section: the kernel does it itself, nf_conntrack_{name}")
+                }
+                _ => "remove the section".to_owned(),
+            };
+            findings.error(Some(place), refusal.to_string(), advice);
+        }
     }
 }
 

@@ -8,17 +8,17 @@ use rustix::io::Errno;
 
 use super::environment::Environment;
 use super::settings::{Link, LinkKind, Settings, Sync};
-use super::token::ModeName;
+use super::token::{ModeName, Place};
 
 /// Why a daemon cannot start with some settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The engine cannot do it.
-    Unsupported {
-        /// What the file asks for.
-        option: &'static str,
-        /// Where.
-        line: u32,
+    /// A helper in user space, which this version does not run.
+    Helper {
+        /// Its name.
+        name: String,
+        /// Where its `Type` stands.
+        place: Place,
     },
     /// A link cannot be opened.
     Channel(Errno),
@@ -27,8 +27,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsupported { option, line } => {
-                write!(out, "`{option}' (line {line}) is not supported yet in this version")
+            Self::Helper { name, place } => {
+                let line = place.line;
+                write!(out, "this version runs no user-space helpers: `Type {name}' in line {line}")
             }
             Self::Channel(errno) => {
                 write!(
@@ -43,7 +44,7 @@ impl fmt::Display for Refusal {
 
 /// Makes the engine's configuration.
 pub fn convert(settings: &Settings, machine: &dyn Environment) -> Result<Config, Refusal> {
-    refuse_unsupported(settings)?;
+    refuse_helpers(settings)?;
     let sync = match &settings.sync {
         Some(sync) => Some(convert_sync(sync, machine)?),
         None => None,
@@ -69,12 +70,11 @@ pub fn mode(sync: &Sync) -> ModeName {
     }
 }
 
-fn refuse_unsupported(settings: &Settings) -> Result<(), Refusal> {
-    let refuse = |option, line| Err(Refusal::Unsupported { option, line });
-    if let Some(helper) = settings.helpers.first() {
-        return refuse("Helper", helper.line);
+fn refuse_helpers(settings: &Settings) -> Result<(), Refusal> {
+    match settings.helpers.first() {
+        Some(helper) => Err(Refusal::Helper { name: helper.name.clone(), place: helper.place }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn convert_events(settings: &Settings) -> Events {

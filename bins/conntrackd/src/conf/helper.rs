@@ -1,8 +1,8 @@
 //! Reads the `Helper` section.
 
 use super::parser::{Parse, Parser};
-use super::settings::{At, Helper, Policy};
-use super::token::Token;
+use super::settings::{Helper, Policy};
+use super::token::{Place, Token};
 
 /// Longest name of a policy in bytes.
 const POLICY_NAME_MAX: usize = 16;
@@ -46,7 +46,7 @@ impl<'a> Parser<'a> {
 
     fn helper_item(&mut self, token: Token<'a>) -> Parse {
         match token.reserved() {
-            "Type" => self.helper_type(token.place.line),
+            "Type" => self.helper_type(token.place),
             "QueueNum" => {
                 let value = self.number()?;
                 self.helper_stack.push(StackItem::QueueNum(value));
@@ -62,19 +62,19 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn helper_type(&mut self, line: u32) -> Parse {
+    fn helper_type(&mut self, place: Place) -> Parse {
         let name = self.word()?;
         let layer3 = self.word()?;
         let layer4 = self.word()?;
         self.enter()?;
         // Types may nest, so a file could otherwise choose how deep the stack grows.
-        let mut open = vec![(name, layer3, layer4, line)];
-        while let Some((name, layer3, layer4, line)) = open.last() {
+        let mut open = vec![(name, layer3, layer4, place)];
+        while let Some((name, layer3, layer4, place)) = open.last() {
             let token = self.take();
             if self.leaves(token) {
-                let (name, layer3, layer4, line) =
-                    (name.clone(), layer3.clone(), layer4.clone(), *line);
-                self.close_helper_type(name, &layer3, &layer4, line)?;
+                let (name, layer3, layer4, place) =
+                    (name.clone(), layer3.clone(), layer4.clone(), *place);
+                self.close_helper_type(name, &layer3, &layer4, place)?;
                 open.pop();
                 continue;
             }
@@ -82,7 +82,7 @@ impl<'a> Parser<'a> {
             if token.reserved() == "Type" {
                 let (name, layer3, layer4) = (self.word()?, self.word()?, self.word()?);
                 self.enter()?;
-                open.push((name, layer3, layer4, token.place.line));
+                open.push((name, layer3, layer4, token.place));
             } else {
                 self.helper_item(token)?;
             }
@@ -90,7 +90,13 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn close_helper_type(&mut self, name: String, layer3: &str, layer4: &str, line: u32) -> Parse {
+    fn close_helper_type(
+        &mut self,
+        name: String,
+        layer3: &str,
+        layer4: &str,
+        place: Place,
+    ) -> Parse {
         let ipv6 = match layer3 {
             "inet" => false,
             "inet6" => true,
@@ -104,8 +110,15 @@ impl<'a> Parser<'a> {
         if !HELPERS.contains(&(name.as_str(), layer4)) {
             return self.fail(format!("Unknown `{name}' helper"));
         }
-        let mut helper =
-            Helper { name, ipv6, protocol, queue_num: 0, queue_len: 0, policies: Vec::new() };
+        let mut helper = Helper {
+            name,
+            place,
+            ipv6,
+            protocol,
+            queue_num: 0,
+            queue_len: 0,
+            policies: Vec::new(),
+        };
         while let Some(item) = self.helper_stack.pop() {
             match item {
                 StackItem::QueueNum(value) => helper.queue_num = value,
@@ -117,7 +130,7 @@ impl<'a> Parser<'a> {
                 StackItem::Policy(policy) => helper.policies.push(policy),
             }
         }
-        self.settings.helpers.push(At { value: helper, line });
+        self.settings.helpers.push(helper);
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use engine::config::{Engine, Filter};
 
+use super::token::Place;
+
 /// Where the log goes when `LogFile on` does not say it.
 pub const LOG_FILE: &str = "/var/log/conntrackd.log";
 /// Where finished flows are logged when `LogFile on` does not say it.
@@ -62,7 +64,7 @@ pub struct Settings {
     /// Statistics mode.
     pub stats: Option<At<Stats>>,
     /// User-space helpers, in the order of the file.
-    pub helpers: Vec<At<Helper>>,
+    pub helpers: Vec<Helper>,
     /// Whether the kernel is told the length of helpers' private data.
     pub helper_setup: bool,
     /// Our own section.
@@ -256,6 +258,8 @@ pub struct Stats {
 pub struct Helper {
     /// Name.
     pub name: String,
+    /// Where its `Type` stands.
+    pub place: Place,
     /// Whether it helps IPv6 flows.
     pub ipv6: bool,
     /// IP protocol number.

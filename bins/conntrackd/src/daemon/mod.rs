@@ -267,7 +267,7 @@ fn configure(settings: &Settings, logger: &Logger) -> Result<Config, Failed> {
     let config = convert(settings, &Machine).map_err(|refusal| {
         match refusal {
             Refusal::Channel(errno) => tell_link_error(logger, &error_text(&errno.into())),
-            Refusal::Unsupported { .. } => logger.error(format_args!("{refusal}")),
+            Refusal::Helper { .. } => logger.error(format_args!("{refusal}")),
         }
         cannot_start(logger)
     })?;
