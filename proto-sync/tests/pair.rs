@@ -32,6 +32,8 @@ struct Settings {
     rate: u64,
     /// Restarts of one of the nodes.
     restarts: u64,
+    /// Before a restart somebody sets the clock, whose time is the first number.
+    clock_is_set: bool,
 }
 
 struct Pair {
@@ -41,6 +43,8 @@ struct Pair {
     now: Instant,
     nodes: [Node; 2],
     sessions: [Session; 2],
+    /// Seconds that the clock was set forward, or back.
+    clock: u32,
     /// Datagrams under way, by arrival: (destination, octets).
     wire: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
     wired: u64,
@@ -56,7 +60,7 @@ const EPOCH: u32 = 0xffff_fff0;
 impl Pair {
     fn new(settings: Settings, seed: u64) -> Self {
         let start = Instant::now();
-        let session = || Self::session(&settings, start, start);
+        let session = || Self::session(&settings, EPOCH, start);
         Self {
             settings,
             random: Random::new(seed),
@@ -64,16 +68,17 @@ impl Pair {
             now: start,
             nodes: [Node::new(), Node::new()],
             sessions: [session(), session()],
+            clock: 0,
             wire: BTreeMap::new(),
             wired: 0,
             datagrams: 0,
         }
     }
 
-    fn session(settings: &Settings, start: Instant, now: Instant) -> Session {
+    fn session(settings: &Settings, first_seq: u32, now: Instant) -> Session {
         let config = SessionConfig {
             mode: settings.mode,
-            first_seq: EPOCH.wrapping_add((now - start).as_secs() as u32),
+            first_seq,
             in_flight_max: settings.in_flight_max,
             datagrams_per_ms: 0,
         };
@@ -82,7 +87,17 @@ impl Pair {
 
     /// The node loses what it was told and what its session knew; its own flows are the kernel's.
     fn restart(&mut self, node: usize) {
-        self.sessions[node] = Self::session(&self.settings, self.start, self.now);
+        let lived = (self.now - self.start).as_secs() as u32;
+        if self.settings.clock_is_set {
+            // By up to nine hours, or back to the very start.
+            self.clock = match self.random.below(3) {
+                0 => self.clock.wrapping_add(self.random.below(32_000) as u32),
+                1 => self.clock.wrapping_sub(self.random.below(32_000) as u32),
+                _ => 0_u32.wrapping_sub(lived),
+            };
+        }
+        let first_seq = EPOCH.wrapping_add(lived).wrapping_add(self.clock);
+        self.sessions[node] = Self::session(&self.settings, first_seq, self.now);
         self.sessions[node].request_resync();
         let node = &mut self.nodes[node];
         node.foreign.clear();
@@ -207,6 +222,7 @@ fn ftfw(ack_window: u32) -> Settings {
         busy: 6,
         rate: 8,
         restarts: 0,
+        clock_is_set: false,
     }
 }
 
@@ -265,6 +281,21 @@ fn restarts_are_survived() {
         let window = [1, 3, 20, 300][seed as usize % 4];
         let settings = Settings { link, restarts: 1 + seed % 4, ..ftfw(window) };
         let pair = Pair::live(settings, seed + 1000);
+        starts += pair.counters().iter().map(|c| c.peer_starts).sum::<u64>();
+        assert_quiet(pair);
+    }
+    assert!(starts > 400, "{starts}");
+}
+
+#[test]
+fn restarts_with_a_clock_that_was_set_are_survived() {
+    let mut starts = 0;
+    for seed in 0..200 {
+        let link = Link { loss: seed % 3 * 10, copies: seed % 5 * 3, late: seed % 7 };
+        let window = [1, 3, 20, 300][seed as usize % 4];
+        let restarts = 1 + seed % 4;
+        let settings = Settings { link, restarts, clock_is_set: true, ..ftfw(window) };
+        let pair = Pair::live(settings, seed + 3000);
         starts += pair.counters().iter().map(|c| c.peer_starts).sum::<u64>();
         assert_quiet(pair);
     }

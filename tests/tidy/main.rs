@@ -212,6 +212,46 @@ mod tests {
         }
     }
 
+    /// Where the wall clock is read. It jumps when somebody sets it, so that nothing may wait for it
+    /// or measure by it.
+    const WALL_CLOCK: [(&str, &str); 6] = [
+        (
+            "bins/conntrack/src/show.rs",
+            "the kernel's stamps, which are of that clock, are compared",
+        ),
+        ("bins/conntrackd/src/log/flows.rs", "stamps of lines"),
+        ("bins/conntrackd/src/log/line.rs", "stamps of lines"),
+        ("bins/conntrackd/src/log/mod.rs", "stamps of lines"),
+        ("engine/src/run/start/session.rs", "the number of the first message; any would do"),
+        ("perf/src/report.rs", "the date of a record"),
+    ];
+
+    #[test]
+    fn nothing_is_decided_by_the_wall_clock() {
+        // Parted so that this file is no hit.
+        let words = [
+            concat!("System", "Time"),
+            concat!("UNIX_", "EPOCH"),
+            concat!("CLOCK_", "REALTIME"),
+            concat!("Clock", "Id::Realtime"),
+            concat!("gettime", "ofday"),
+            // What a wait in a ring can be told to go by.
+            concat!("Timeout", "Flags"),
+        ];
+        let mut used = Vec::new();
+        for folder in ["bins", "engine", "io", "perf", "proto-ctnl", "proto-sync"] {
+            for file in files(&root().join(folder), ".rs") {
+                let text = fs::read_to_string(&file).unwrap();
+                let name = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                if words.iter().any(|word| text.contains(word)) {
+                    used.push(name);
+                }
+            }
+        }
+        let allowed: Vec<_> = WALL_CLOCK.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(used, allowed);
+    }
+
     #[test]
     fn dependencies_are_versioned_once() {
         check(&files(&root(), "Cargo.toml"), |name, text| {
