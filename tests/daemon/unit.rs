@@ -19,34 +19,43 @@ const UNIT: &str = "conntrackd.service";
 /// Where a hierarchy of control groups without controllers of its own may be.
 const GROUPS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 /// Joins the control group `$3`, and is a machine with the files of `$1` beside those of this one.
+/// What may not be done here is written to the file `refused`; nothing else is a reason to skip.
 const ENTER: &str = r#"
-echo $$ >"$3/cgroup.procs" &&
+echo $$ >"$3/cgroup.procs" || {
+	echo "no process may join a control group" >"$1/refused"
+	exit 1
+}
 exec unshare --mount --net --uts --ipc --cgroup --pid --fork --kill-child sh -c "$2" "$1"
 "#;
 /// Settings of the kernel that are not of the network are not to be written: they are the
 /// machine's. The device and the addresses are those of the example.
 const BOOT: &str = r#"
 set -e
-mount --make-rprivate /
-mount -t tmpfs none "$0/disk"
+try_mount() {
+	mount "$@" || { echo "mount $* is refused" >"$0/refused"; exit 1; }
+}
+try_mount --make-rprivate /
+try_mount -t tmpfs none "$0/disk"
 mkdir "$0/disk/upper" "$0/disk/work"
-mount -t overlay -o "lowerdir=/,upperdir=$0/disk/upper,workdir=$0/disk/work" none "$0/root"
+try_mount -t overlay -o "lowerdir=/,upperdir=$0/disk/upper,workdir=$0/disk/work" none "$0/root"
 cp -r "$0/files/." "$0/root/"
 cd "$0/root"
-mount -t proc none proc
-mount -t proc none "$0/proc"
-mount --bind proc/sys proc/sys
-mount -o remount,ro,bind proc/sys
-mount --bind "$0/proc/sys/net" proc/sys/net
-mount -t sysfs -o ro none sys
-mount -t cgroup2 none sys/fs/cgroup
-mount -t tmpfs none run
-mount -t tmpfs none var/log
-mount -t tmpfs none dev
+try_mount -t proc none proc
+try_mount -t proc none "$0/proc"
+try_mount --bind proc/sys proc/sys
+try_mount -o remount,ro,bind proc/sys
+try_mount --bind "$0/proc/sys/net" proc/sys/net
+try_mount -t sysfs -o ro none sys
+try_mount -t cgroup2 none sys/fs/cgroup
+mkdir sys/fs/cgroup/try || { echo "no control groups in a namespace" >"$0/refused"; exit 1; }
+rmdir sys/fs/cgroup/try
+try_mount -t tmpfs none run
+try_mount -t tmpfs none var/log
+try_mount -t tmpfs none dev
 mkdir run/lock dev/pts dev/shm
 for device in null zero full random urandom tty; do
 	touch dev/$device
-	mount --bind /dev/$device dev/$device
+	try_mount --bind /dev/$device dev/$device
 done
 ip link set lo up
 ip link add eth2 type veth peer name peer2
@@ -56,6 +65,7 @@ ip link set peer2 up
 hostname shardtrack
 export container=shardtrack
 unset NOTIFY_SOCKET
+touch "$0/booting"
 exec chroot . /lib/systemd/systemd --system --unit=conntrackd.service --log-target=console
 "#;
 
@@ -67,15 +77,15 @@ struct Machine {
 }
 
 impl Machine {
-    /// Boots it, or says why that cannot be done here.
-    fn boot() -> Result<Self, &'static str> {
+    /// Boots it, or says what of that may not be done here.
+    fn boot() -> Result<Self, String> {
         if !Path::new(MANAGER).exists() {
-            return Err("no systemd is installed");
+            return Err("no systemd is installed".into());
         }
         let groups = GROUPS.into_iter().find(|path| Path::new(path).join("cgroup.procs").exists());
         let group = groups.ok_or("no control groups of version 2")?;
         let group = Path::new(group).join(format!("shardtrack-{}", std::process::id()));
-        fs::create_dir(&group).map_err(|_| "no control group can be made")?;
+        fs::create_dir(&group).map_err(|error| format!("no control group can be made: {error}"))?;
         let place = tempfile::tempdir_in("/tmp").expect("/tmp is writable");
         for folder in ["disk", "root", "proc"] {
             fs::create_dir(place.path().join(folder)).expect("own directory");
@@ -88,15 +98,25 @@ impl Machine {
         command.stdout(console.try_clone().expect("a file")).stderr(console);
         let namespaces = command.spawn().expect("setpriv can be started");
         let mut machine = Self { place, group, namespaces };
+        let booting = machine.place.path().join("booting");
         let up = wait_for(LIMIT, || match machine.namespaces.try_wait() {
+            // Before that it would be this machine's manager who answers.
+            Ok(None) if !booting.exists() => None,
             Ok(None) => machine.call(&["is-system-running"]).is_some().then_some(true),
             _ => Some(false),
         });
         if up == Some(true) {
             return Ok(machine);
         }
-        eprintln!("{}", machine.console());
-        Err("systemd does not start in namespaces here")
+        let console = machine.console();
+        let refused = fs::read_to_string(machine.place.path().join("refused")).ok();
+        let refused = refused.or_else(|| {
+            console.lines().find(|line| line.starts_with("unshare: ")).map(str::to_owned)
+        });
+        match refused {
+            Some(reason) => Err(reason.trim().to_owned()),
+            None => panic!("systemd does not start:\n{console}"),
+        }
     }
 
     fn console(&self) -> String {
@@ -210,7 +230,7 @@ fn the_unit_runs_under_a_real_service_manager() {
     let machine = match Machine::boot() {
         Ok(machine) => machine,
         Err(reason) => {
-            skip("unit::the_unit_runs_under_a_real_service_manager", reason);
+            skip("unit::the_unit_runs_under_a_real_service_manager", &reason);
             return;
         }
     };
