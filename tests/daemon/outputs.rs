@@ -248,12 +248,7 @@ fn a_commit_says_how_it_ended() {
     assert!(figures["conditions"]["messages_lost"].as_u64().is_some_and(|lost| lost >= 7));
     assert!(log.contains("messages of the other node did not come in order"), "{log}");
     // A client of the original is told what it always was.
-    let original = Command::new(Make::Original.program("conntrackd"))
-        .arg("-C")
-        .arg(pair.b.directory().join("conf"))
-        .arg("-c")
-        .output();
-    assert!(original.is_ok_and(|output| output.status.success() && output.stdout.is_empty()));
+    assert_eq!(pair.b.client_of(Make::Original, &["-c"]), "");
     assert_eq!(command(&pair.b, &["-f"]).status.code(), Some(0));
     assert_eq!(command(&pair.b, &["-k"]).status.code(), Some(0));
     wait_until(LIMIT, "the daemon ends", || pair.b.exited());
