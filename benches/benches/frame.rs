@@ -8,8 +8,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use io::CountingAlloc;
 use proto_ctnl::{Flow, L4, Present, ProtoInfo, Status, Tcp, Tuple, proto};
 use proto_sync::{
-    EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowPayload, HEADER_LEN, Host, Kind, Mode,
-    Next, Session, SessionConfig, Token, datagram_max, encode_flow,
+    EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowLayouts, FlowPayload, HEADER_LEN, Host,
+    Kind, Mode, Next, Session, SessionConfig, Token, datagram_max, encode_flow,
 };
 
 #[global_allocator]
@@ -101,6 +101,14 @@ fn codec(c: &mut Criterion) {
         b.iter(|| {
             let payload = FlowPayload::parse(black_box(&out[HEADER_LEN..len]));
             payload.map(|p| (p.orig_tuple(), p.zone()))
+        });
+    });
+    let mut layouts = FlowLayouts::new();
+    group.bench_function("read/tcp4", |b| {
+        b.iter(|| {
+            let mut payload = FlowPayload::EMPTY;
+            let read = payload.read(black_box(&out[HEADER_LEN..len]), &mut layouts);
+            read.map(|()| (payload.orig_tuple(), payload.zone()))
         });
     });
     group.bench_function("parse_write/tcp4", |b| {

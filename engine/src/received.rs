@@ -36,7 +36,7 @@ impl Shard {
                     self.store(now, &mut gathered);
                 }
                 if let Some((of, payload)) = gathered.flows.get_mut(gathered.len)
-                    && payload.read(message.payload()).is_ok()
+                    && payload.read(message.payload(), &mut self.layouts).is_ok()
                 {
                     *of = kind;
                     gathered.len += 1;

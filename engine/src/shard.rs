@@ -12,7 +12,7 @@ use proto_ctnl::{
     Content as KernelContent, Expect, ExpectMessage, ExpectPresent, ExpectRef, Flow, FlowMessage,
     FlowRef, Message, Messages, Present,
 };
-use proto_sync::{EncodeOptions, Kind, Next, Token, encode_expect, encode_flow};
+use proto_sync::{EncodeOptions, FlowLayouts, Kind, Next, Token, encode_expect, encode_flow};
 
 use crate::alarm::{Alarm, AlarmTimes};
 use crate::bypass::Bypass;
@@ -107,6 +107,7 @@ pub struct Shard {
     pub(crate) alarm: Option<Alarm>,
     pub(crate) bypass: Option<Bypass>,
     pub(crate) inject: bool,
+    pub(crate) layouts: FlowLayouts,
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
     pub(crate) outcomes: VecDeque<Outcome>,
@@ -150,6 +151,7 @@ impl Shard {
             alarm,
             bypass: config.bypass.then(Bypass::default),
             inject,
+            layouts: FlowLayouts::new(),
             scratch: Flow::default(),
             expect: Expect::default(),
             outcomes: VecDeque::new(),

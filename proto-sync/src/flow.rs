@@ -12,7 +12,7 @@ use proto_ctnl::{
 };
 
 use crate::frame::Kind;
-use crate::tlv::{Limits, PayloadError, Table, Writer, at_most, exactly};
+use crate::tlv::{Layouts, Limits, PayloadError, Table, Writer, at_most, exactly};
 
 /// Attribute ids.
 mod id {
@@ -330,6 +330,23 @@ fn put_rare(w: &mut Writer<'_>, kind: Kind, flow: &Flow) -> Option<()> {
     Some(())
 }
 
+/// What [`FlowPayload::read`] has learned of a peer's messages: where in them the attributes are.
+#[derive(Debug)]
+pub struct FlowLayouts(Layouts<33>);
+
+impl FlowLayouts {
+    /// Nothing learned.
+    pub fn new() -> Self {
+        Self(Layouts::new())
+    }
+}
+
+impl Default for FlowLayouts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The attributes of a flow message, checked, and read from the message on demand.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowPayload<'a> {
@@ -340,23 +357,39 @@ impl<'a> FlowPayload<'a> {
     /// No attributes: a place for [`FlowPayload::read`].
     pub const EMPTY: Self = Self { table: Table::EMPTY };
 
-    /// Checks what follows a message's header. Nothing is mandatory: even no attribute at all is
-    /// accepted.
+    /// Checks what follows a message's header. Nothing is mandatory but addresses.
     ///
     /// # Errors
     /// An attribute that a flow can not have, or of a size that it can not have; no addresses; a
     /// helper's name that is none.
     pub fn parse(payload: &'a [u8]) -> Result<Self, PayloadError> {
         let mut parsed = Self::EMPTY;
-        parsed.read(payload)?;
+        parsed.walk(payload)?;
         Ok(parsed)
     }
 
-    /// As [`FlowPayload::parse`], in place. After an error there is nothing to be read here.
+    /// As [`FlowPayload::parse`], in place and for one of many messages. After an error there is
+    /// nothing to be read here.
     ///
     /// # Errors
     /// Those of [`FlowPayload::parse`].
-    pub fn read(&mut self, payload: &'a [u8]) -> Result<(), PayloadError> {
+    #[inline]
+    pub fn read(
+        &mut self,
+        payload: &'a [u8],
+        layouts: &mut FlowLayouts,
+    ) -> Result<(), PayloadError> {
+        if !layouts.0.recall(payload, &mut self.table) {
+            self.walk(payload)?;
+            layouts.0.learn(&self.table);
+        } else if self.table.has(id::HELPER_NAME) {
+            // What an attribute holds is not part of the layout.
+            self.table.check_name(id::HELPER_NAME)?;
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, payload: &'a [u8]) -> Result<(), PayloadError> {
         let table = &mut self.table;
         table.walk(payload, &LIMITS)?;
         table.exclude(id::IPV4, id::IPV6);

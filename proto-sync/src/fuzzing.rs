@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use proto_ctnl::{Expect, Flow};
 
 use crate::{
-    EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowPayload, HEADER_LEN, Host, Kind, Mode,
-    Next, Reassembler, Session, SessionConfig, Token, encode_expect, encode_flow,
+    EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowLayouts, FlowPayload, HEADER_LEN, Host,
+    Kind, Mode, Next, Reassembler, Session, SessionConfig, Token, encode_expect, encode_flow,
 };
 
 /// A host that sends `left` objects and takes what comes.
@@ -87,8 +87,20 @@ pub fn datagram(bytes: &[u8]) {
     payload(bytes);
 }
 
-/// Any octets as attributes: what was accepted survives another round.
+/// Any octets as attributes: what was accepted survives another round, and is read the same by who
+/// has learned its layout, or that of another payload of its length.
 pub fn payload(bytes: &[u8]) {
+    let mut layouts = FlowLayouts::new();
+    let mut turned = bytes.to_vec();
+    turned.rotate_left(bytes.len().min(4));
+    for payload in [bytes, &turned, bytes, bytes] {
+        let mut read = FlowPayload::EMPTY;
+        let result = read.read(payload, &mut layouts);
+        match FlowPayload::parse(payload) {
+            Ok(parsed) => assert_eq!(format!("{read:?}"), format!("{parsed:?}")),
+            Err(error) => assert_eq!(result, Err(error)),
+        }
+    }
     let options = EncodeOptions { window_tracking: true, timeout: true };
     let mut out = [0; FLOW_MESSAGE_MAX];
     if let Ok(payload) = FlowPayload::parse(bytes) {

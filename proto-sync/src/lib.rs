@@ -32,7 +32,9 @@ mod tlv;
 
 pub use counters::SyncCounters;
 pub use expect::{EXPECT_MESSAGE_MAX, ExpectPayload, FUNCTION_NAME_MAX, encode_expect};
-pub use flow::{EncodeOptions, FLOW_MESSAGE_MAX, FlowPayload, HELPER_NAME_MAX, encode_flow};
+pub use flow::{
+    EncodeOptions, FLOW_MESSAGE_MAX, FlowLayouts, FlowPayload, HELPER_NAME_MAX, encode_flow,
+};
 pub use frame::{
     FrameError, HEADER_LEN, Header, Kind, Messages, RANGE_LEN, Ranged, RawMessage, VERSION, before,
     datagram_max, flag,

@@ -4,9 +4,13 @@
 //! zeros up to a multiple of four. Nothing nests. Of two equal ids the last one counts; an unknown
 //! id, a length that does not fit, and a fixed-size attribute of another size reject the message.
 
+mod layouts;
+
 use core::fmt;
 
 use zerocopy::IntoBytes;
+
+pub(crate) use layouts::Layouts;
 
 use crate::frame::{HEADER_LEN, Header, Kind};
 

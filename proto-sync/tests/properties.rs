@@ -9,8 +9,8 @@ use proto_ctnl::{
     Synproxy, Tcp, Tuple, proto,
 };
 use proto_sync::{
-    EXPECT_MESSAGE_MAX, EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowPayload, HEADER_LEN,
-    Kind, Messages, PayloadErrorKind, encode_expect, encode_flow,
+    EXPECT_MESSAGE_MAX, EncodeOptions, ExpectPayload, FLOW_MESSAGE_MAX, FlowLayouts, FlowPayload,
+    HEADER_LEN, Kind, Messages, PayloadErrorKind, encode_expect, encode_flow,
 };
 
 const ALL: EncodeOptions = EncodeOptions { window_tracking: true, timeout: true };
@@ -204,6 +204,37 @@ proptest! {
         let mut back = Flow::default();
         payload.write_to(&mut back);
         prop_assert_eq!(back, flow);
+    }
+
+    #[test]
+    fn who_knows_layouts_reads_the_same(
+        flows in proptest::collection::vec(told_flow(), 1..6),
+        hits in proptest::collection::vec((0usize..12, any::<proptest::sample::Index>(), any::<u8>()), 0..8),
+    ) {
+        let mut messages = Vec::new();
+        for flow in &flows {
+            let mut out = [0; FLOW_MESSAGE_MAX];
+            let len = encode_flow(Kind::Update, flow, &ALL, &mut out).unwrap();
+            // What was read is read again, perhaps with another octet.
+            messages.extend([out[HEADER_LEN..len].to_vec(), out[HEADER_LEN..len].to_vec()]);
+        }
+        for (which, at, octet) in hits {
+            if let Some(message) = messages.get_mut(which) {
+                let at = at.index(message.len());
+                message[at] = octet;
+            }
+        }
+        let mut layouts = FlowLayouts::new();
+        for message in &messages {
+            let mut payload = FlowPayload::EMPTY;
+            let read = payload.read(message, &mut layouts).map(|()| payload);
+            let told = |payload: FlowPayload<'_>| {
+                let mut flow = Flow::default();
+                payload.write_to(&mut flow);
+                (flow, payload.orig_tuple(), payload.zone())
+            };
+            prop_assert_eq!(read.map(told), FlowPayload::parse(message).map(told));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::counters::SyncCounters;
 use crate::expect::ExpectPayload;
-use crate::flow::FlowPayload;
+use crate::flow::{FlowLayouts, FlowPayload};
 use crate::frame::Kind;
 use crate::pace::Pace;
 use crate::resend::ResendEntry;
@@ -192,6 +192,7 @@ enum Machine {
 pub struct Session {
     common: Common,
     machine: Machine,
+    layouts: FlowLayouts,
 }
 
 impl Session {
@@ -224,7 +225,7 @@ impl Session {
             events: Events::default(),
             counters: SyncCounters::default(),
         };
-        Self { common, machine }
+        Self { common, machine, layouts: FlowLayouts::new() }
     }
 
     /// Asks the peer for everything, with the next datagram. `false` if the mode has no such

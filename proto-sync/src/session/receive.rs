@@ -108,13 +108,14 @@ impl Session {
     /// Reads the attributes. A message whose attributes are refused has arrived all the same: asking
     /// for it again would bring the same.
     fn state(&mut self, kind: Kind, m: &RawMessage<'_>, host: &mut impl Host) {
-        let counters = &mut self.common.counters;
         let given = if kind.is_expect() {
             ExpectPayload::parse(m.payload()).map(|p| host.expect(kind, m.bytes, &p))
         } else {
             let mut payload = FlowPayload::EMPTY;
-            payload.read(m.payload()).map(|()| host.flow(kind, m.bytes, &payload))
+            let read = payload.read(m.payload(), &mut self.layouts);
+            read.map(|()| host.flow(kind, m.bytes, &payload))
         };
+        let counters = &mut self.common.counters;
         match given {
             Ok(()) => counters.state_received += 1,
             Err(_) => counters.malformed_payload += 1,
