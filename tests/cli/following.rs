@@ -170,11 +170,12 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Seconds of processor time of ten listings.
-fn cost(ns: &Netns, options: &str) -> f64 {
+/// Seconds of processor time of ten runs of a command line, in which `$P` is the program.
+fn cost(ns: &Netns, line: &str) -> f64 {
     let program = Make::Ours.program("conntrack");
-    let list = format!("{} -L {options} >/dev/null 2>&1", program.display());
-    let script = format!("for n in 1 2 3 4 5 6 7 8 9 10; do {list} || exit 1; done; times");
+    let line = line.replace("$P", &program.to_string_lossy());
+    let run = format!("{line} >/dev/null 2>&1");
+    let script = format!("for n in 1 2 3 4 5 6 7 8 9 10; do {run} || exit 1; done; times");
     let output = netns::run(ns.command("sh").args(["-c", &script]));
     let text = String::from_utf8(output.stdout).expect("the shell prints ASCII");
     let children = text.lines().nth(1).expect("the second line is that of the children");
@@ -192,8 +193,26 @@ fn a_limit_ends_the_reading() {
     let ns = Netns::new("limit");
     let directory = tempfile::tempdir().expect("there is room for temporary files");
     table(&ns, &directory.path().join("flows"), 40_000);
-    let (all, few) = (cost(&ns, ""), cost(&ns, "--limit 3"));
+    let (all, few) = (cost(&ns, "$P -L"), cost(&ns, "$P -L --limit 3"));
     assert!(few < all / 4.0, "{few} s of {all} s");
     let shown = netns::run(conntrack(&ns).args(["-L", "--limit", "3"])).stdout;
     assert_eq!(shown.iter().filter(|&&b| b == b'\n').count(), 3);
+}
+
+/// Also where the filter refuses all of the table. The signal waits when the program begins.
+#[test]
+fn a_signal_ends_the_reading_of_a_snapshot() {
+    need_root!();
+    let ns = Netns::new("signal");
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    table(&ns, &directory.path().join("flows"), 40_000);
+    let ended = |filter: &str| {
+        let script = format!("kill -INT $$; exec $P -E --snapshot {filter}");
+        cost(&ns, &format!("env --block-signal=INT sh -c '{script}'"))
+    };
+    let all = cost(&ns, "$P -L");
+    for filter in ["", "-p udp --sport 1-3"] {
+        let seen = ended(filter);
+        assert!(seen < all / 3.0, "{filter}: {seen} s of {all} s");
+    }
 }

@@ -30,6 +30,8 @@ mod following;
 #[cfg(test)]
 mod json;
 #[cfg(test)]
+mod loading;
+#[cfg(test)]
 mod normal;
 #[cfg(test)]
 mod output;

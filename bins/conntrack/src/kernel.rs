@@ -12,9 +12,10 @@ const REQUEST_BYTES: usize = 4096;
 /// Octets of answers that may wait in the socket.
 const SOCKET_BYTES: u32 = 2 << 20;
 
-/// What `NLM_F_DUMP_INTR` means. What was read is shown, or worked on, all the same.
-const INTERRUPTED: &[u8] =
-    b"the table changed while it was read: entries may be missing or have come twice";
+/// Tells that a dump is not whole. What was read is shown, or worked on, all the same.
+pub(crate) fn say_interrupted() {
+    say(&[b"the table changed while it was read: entries may be missing or have come twice"]);
+}
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -123,7 +124,7 @@ impl Kernel {
         let result =
             ahead::read(&self.socket, &mut self.answers, |message| answer.take(message, &mut take));
         if answer.interrupted {
-            say(&[INTERRUPTED]);
+            say_interrupted();
         }
         result
     }
@@ -190,6 +191,8 @@ fn refusal(command: Command, table: Table, errno: i32) -> String {
 pub(crate) const INVALID: Errno = Errno(EINVAL);
 /// `ENOENT`: what was asked for is gone.
 pub(crate) const GONE: Errno = Errno(ENOENT);
+/// `EEXIST`: what was to be made is there.
+pub(crate) const EXISTS: Errno = Errno(EEXIST);
 /// `ENOSPC`: the entry has no room for labels.
 pub(crate) const NO_ROOM: Errno = Errno(ENOSPC);
 /// `EBADMSG`: what the kernel said has no meaning.

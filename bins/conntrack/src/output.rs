@@ -24,9 +24,8 @@ pub(crate) struct Out {
     pub(crate) buffer: Vec<u8>,
     // Not the standard library's stream, which would collect what was collected already.
     file: File,
-    /// Whether an error of writing waits until all is done.
-    patient: bool,
-    failed: Option<Failure>,
+    /// Whether something could not be written, which is told once.
+    failed: bool,
     /// When the grace ends, once a signal was noticed.
     leave_at: Option<Instant>,
 }
@@ -35,13 +34,7 @@ impl Out {
     pub(crate) fn new() -> Result<Self, Failure> {
         let fd = io::stdout().as_fd().try_clone_to_owned().map_err(|e| failure(&e))?;
         let buffer = Vec::with_capacity(CAPACITY);
-        Ok(Self { buffer, file: fd.into(), patient: false, failed: None, leave_at: None })
-    }
-
-    /// For commands that change what they show: a full disk must not stop them halfway. Its error is
-    /// what [`Out::finish`] ends with.
-    pub(crate) fn of_changes() -> Result<Self, Failure> {
-        Ok(Self { patient: true, ..Self::new()? })
+        Ok(Self { buffer, file: fd.into(), failed: false, leave_at: None })
     }
 
     /// Whether what was collected is written after this line.
@@ -52,23 +45,25 @@ impl Out {
 
     /// To be called after each line.
     #[inline]
-    pub(crate) fn line_done(&mut self) -> Result<(), Failure> {
-        if self.is_full() { self.write(self.buffer.len() / PIECE * PIECE) } else { Ok(()) }
+    pub(crate) fn line_done(&mut self) {
+        if self.is_full() {
+            self.write(self.buffer.len() / PIECE * PIECE);
+        }
     }
 
     /// Appends whole lines.
-    pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn append(&mut self, lines: &[u8]) {
         self.buffer.extend_from_slice(lines);
-        self.line_done()
+        self.line_done();
     }
 
     /// Writes what was collected.
-    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.write(self.buffer.len())
+    pub(crate) fn flush(&mut self) {
+        self.write(self.buffer.len());
     }
 
     /// Writes what was collected, unless nobody reads it when a signal arrives. Answers whether it was
-    /// written.
+    /// written; for commands that only end when they are told to, or when there is no room.
     pub(crate) fn drain(&mut self, interrupts: &Interrupts) -> Result<bool, Failure> {
         // What a pipe or a terminal takes at least when it is ready.
         let all = self.file.metadata().is_ok_and(|file| file.is_file());
@@ -92,26 +87,16 @@ impl Out {
         Ok(self.buffer.is_empty())
     }
 
-    /// Writes the rest; fails if anything could not be written.
-    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
-        self.flush()?;
-        self.failed.take().map_or(Ok(()), Err)
-    }
-
-    /// Writes so many octets of what was collected.
-    fn write(&mut self, count: usize) -> Result<(), Failure> {
-        let result = match self.failed {
-            None => self.file.write_all(&self.buffer[..count]),
-            Some(_) => Ok(()),
-        };
-        self.buffer.drain(..count);
-        match result.map_err(|e| failure(&e)) {
-            Err(failure) if self.patient => {
-                self.failed = Some(failure);
-                Ok(())
-            }
-            result => result,
+    /// Writes so many octets of what was collected. Where that fails, the command goes on: what it
+    /// changes is not left half done, and it ends with the status that the original has.
+    fn write(&mut self, count: usize) {
+        if !self.failed
+            && let Err(error) = self.file.write_all(&self.buffer[..count])
+        {
+            self.failed = true;
+            complain(&failure(&error).text);
         }
+        self.buffer.drain(..count);
     }
 }
 

@@ -79,7 +79,7 @@ impl<'a> Bulk<'a> {
             match self.failed.iter().find(|(p, _)| *p == place) {
                 None => {
                     self.done += 1;
-                    out.append(&self.lines[begin..end])?;
+                    out.append(&self.lines[begin..end]);
                 }
                 // It has gone by itself.
                 Some((_, errno)) if *errno == GONE => {}

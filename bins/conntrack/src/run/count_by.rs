@@ -64,14 +64,15 @@ impl Counts {
         rows.sort_unstable_by_key(|(count, value)| (core::cmp::Reverse(*count), *value));
         for (count, value) in rows.into_iter().take(self.limit) {
             self.row(count, value, &mut out.buffer);
-            out.line_done()?;
+            out.line_done();
         }
         if self.others > 0 {
             let text = format!("{} entries with rare values are not listed.", self.others);
             crate::failure::say(&[text.as_bytes()]);
         }
         closing_line(seen, "flow entries have been counted.");
-        out.flush()
+        out.flush();
+        Ok(())
     }
 
     fn add(&mut self, value: Value) {

@@ -15,7 +15,7 @@ pub(super) fn create(request: &Request) -> Result<(), Failure> {
     let flow = object::flow(request).map_err(|errno| kernel.failure(errno))?;
     let result = kernel.ask(
         Answers::UntilEnd,
-        |encoder, seq| encode(command, &flow, encoder, seq, flag::ACK),
+        |encoder, seq| encode(command, &flow, encoder, seq),
         |_| Ok(()),
     );
     result.map_err(|errno| kernel.failure(errno))?;
@@ -30,13 +30,7 @@ pub(super) fn create(request: &Request) -> Result<(), Failure> {
 }
 
 /// `-A` changes a flow that exists, `-I` leaves it alone and fails.
-pub(super) fn encode(
-    command: Command,
-    flow: &Flow,
-    encoder: &mut Encoder<'_>,
-    seq: u32,
-    flags: u16,
-) -> Result<(), Full> {
+fn encode(command: Command, flow: &Flow, encoder: &mut Encoder<'_>, seq: u32) -> Result<(), Full> {
     let exclusive = if command == Command::Add { 0 } else { flag::EXCL };
-    encoder.flow_new(flow, Default::default(), flag::CREATE | exclusive | flags, seq)
+    encoder.flow_new(flow, Default::default(), flag::CREATE | exclusive | flag::ACK, seq)
 }

@@ -11,12 +11,12 @@ use crate::failure::Failure;
 use crate::output::Out;
 
 pub(super) fn delete(request: &Request) -> Result<(), Failure> {
-    let mut out = Out::of_changes()?;
+    let mut out = Out::new()?;
     let result = run(request, None, &mut out);
     // Told before what is still to be written, as by the original.
     let told = result.and_then(|count| finish(count, "flow entries have been deleted."));
-    let written = out.finish();
-    told.and(written)
+    out.flush();
+    told
 }
 
 /// Removes, shows what was removed, and answers how many there were.

@@ -1,5 +1,6 @@
 //! Reads a table through a filter.
 
+use std::fs;
 use std::ops::ControlFlow;
 
 use proto_ctnl::{Content, DumpFilter, Flow};
@@ -8,7 +9,10 @@ use super::lookup::Lookup;
 use crate::args::{Command, Opt, Request, Table};
 use crate::failure::Failure;
 use crate::filter::Filter;
-use crate::kernel::{Answers, Errno, INVALID, Kernel, STOPPED, is_unsupported};
+use crate::kernel::{Answers, Errno, INVALID, Kernel, STOPPED, is_unsupported, say_interrupted};
+
+/// How many chains the kernel's table of flows has.
+const CHAINS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 
 /// Hands each flow that the filter admits to `take`. A failure of `take` ends it. Where a lookup is
 /// at hand, the table is read only for what that can not find.
@@ -43,14 +47,25 @@ pub(super) fn dump_until(
     filter: &Filter,
     mut take: impl FnMut(&Flow) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<(), Failure> {
+    dump_all(kernel, request, filter, |flow| match flow {
+        Some(flow) => take(flow),
+        None => Ok(ControlFlow::Continue(())),
+    })
+}
+
+/// The same, where `take` is called without a flow for each that the kernel sends and the filter refuses.
+pub(super) fn dump_all(
+    kernel: &mut Kernel,
+    request: &Request,
+    filter: &Filter,
+    mut take: impl FnMut(Option<&Flow>) -> Result<ControlFlow<()>, Failure>,
+) -> Result<(), Failure> {
     let mut end = None;
+    let chains = fs::read(CHAINS).ok();
     for asked in filter.for_kernel() {
         let mut pass = |kernel: &mut Kernel, asked: &DumpFilter| {
             one(kernel, request, asked, |flow| {
-                if !filter.admits(flow) {
-                    return Ok(());
-                }
-                match take(flow) {
+                match take(Some(flow).filter(|flow| filter.admits(flow))) {
                     Ok(ControlFlow::Continue(())) => return Ok(()),
                     Ok(ControlFlow::Break(())) => end = Some(Ok(())),
                     Err(failure) => end = Some(Err(failure)),
@@ -68,6 +83,10 @@ pub(super) fn dump_until(
             return end;
         }
         result.map_err(|errno| kernel.failure(errno))?;
+    }
+    // The kernel goes on at a place of the old table, and does not tell.
+    if fs::read(CHAINS).ok() != chains {
+        say_interrupted();
     }
     Ok(())
 }

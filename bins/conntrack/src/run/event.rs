@@ -7,10 +7,10 @@ use proto_ctnl::{Content, Expect, ExpectMessage, Flow, FlowMessage, Messages, Pr
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::dump::dump_until;
+use super::dump::dump_all;
 use super::origin::Origins;
 use super::snapshot::Shown;
-use super::{Document, closing_line};
+use super::{Document, closing_line, feasible};
 use crate::args::{Command, EVENT_ALL, Opt, Output, Request};
 use crate::failure::{Failure, complain, errno_text};
 use crate::filter::Filter;
@@ -26,7 +26,7 @@ const EVENT_BYTES: usize = 64 << 10;
 /// Events that are shown together at most before they are written.
 const BURST: usize = 256;
 
-/// Flows of a snapshot after which the events are read that came meanwhile.
+/// Flows of the table after which the events are read that came meanwhile.
 const STEP: u64 = 256;
 /// Of the masks of events.
 const NEW: u32 = 1;
@@ -68,6 +68,7 @@ pub(super) fn flows(request: &Request) -> Result<(), Failure> {
                 .as_bytes(),
         );
     }
+    feasible(request)?;
     let mut events = FlowEvents::new(request, wanted)?;
     let mut out = Out::new()?;
     if request.given.has(Opt::Snapshot) {
@@ -235,7 +236,7 @@ impl<'a> FlowEvents<'a> {
         let mut known = Shown::new(Instant::now());
         let (mut buffer, mut begun) = (vec![0; EVENT_BYTES], Flow::default());
         let mut count = 0;
-        dump_until(&mut kernel, request, filter, |flow| {
+        dump_all(&mut kernel, request, filter, |flow| {
             count += 1;
             if count % STEP == 0 {
                 if interrupts.arrived() {
@@ -251,7 +252,7 @@ impl<'a> FlowEvents<'a> {
                 known.settle(time);
             }
             // Where flows go while it is read, the kernel sends their neighbours again.
-            if known.add(flow) {
+            if let Some(flow) = flow.filter(|flow| known.add(flow)) {
                 if show.form == Form::Xml {
                     document.before_element(out);
                 }

@@ -117,7 +117,8 @@ pub(super) fn usage(request: &Request, program: &[u8]) -> Result<(), Failure> {
     if let Some(number) = request.protocol {
         text.extend_from_slice(extension_help(number, request.extension).as_bytes());
     }
-    out.flush()
+    out.flush();
+    Ok(())
 }
 
 fn row(name: &str, what: &str, text: &mut Vec<u8>) {

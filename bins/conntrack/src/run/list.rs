@@ -40,12 +40,13 @@ pub(super) fn list(request: &Request) -> Result<(), Failure> {
     listing.progress.done();
     if result.is_err() {
         // What was shown before stays.
-        listing.out.flush()?;
+        listing.out.flush();
         return result;
     }
-    listing.document.close_list(listing.out)?;
+    listing.document.close_list(listing.out);
     closing_line(listing.shown, "flow entries have been shown.");
-    listing.out.flush()
+    listing.out.flush();
+    Ok(())
 }
 
 fn all(request: &Request, filter: &Filter, listing: &mut Listing<'_>) -> Result<(), Failure> {
@@ -75,16 +76,17 @@ pub(super) struct Listing<'a> {
 
 impl Listing<'_> {
     #[inline]
-    pub(super) fn flow(&mut self, flow: &Flow) -> Result<(), Failure> {
+    fn flow(&mut self, flow: &Flow) {
         self.begin();
         self.show.flow(flow, &mut self.out.buffer);
-        self.end()
+        self.end();
     }
 
     /// Shows a flow, or keeps it for the end if it can only be made when all others are.
     fn or_later(&mut self, flow: &Flow) -> Result<(), Failure> {
         if self.show.form != Form::Save || !flow.present.has(Present::MASTER) {
-            return self.flow(flow);
+            self.flow(flow);
+            return Ok(());
         }
         self.shown += 1;
         self.line.clear();
@@ -94,10 +96,10 @@ impl Listing<'_> {
     }
 
     /// Shows what was rendered before.
-    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), Failure> {
+    pub(super) fn line(&mut self, line: &[u8]) {
         self.begin();
         self.out.buffer.extend_from_slice(line);
-        self.end()
+        self.end();
     }
 
     fn begin(&mut self) {
@@ -107,11 +109,11 @@ impl Listing<'_> {
         }
     }
 
-    fn end(&mut self) -> Result<(), Failure> {
+    fn end(&mut self) {
         self.out.buffer.push(b'\n');
         if self.out.is_full() {
             self.progress.show(self.shown);
         }
-        self.out.line_done()
+        self.out.line_done();
     }
 }

@@ -11,29 +11,20 @@ use std::os::unix::ffi::OsStrExt as _;
 use proto_ctnl::Encoder;
 
 use super::batches::{self, Words};
-use super::create::encode;
+use super::loading::{Loading, SHORT_FILE, tell_line};
 use super::lookup::Lookup;
 use super::{delete, feasible, flush, update};
 use crate::args::{Command, Lines, Opt, OptSet, Request, Shared, Table, parse_with, split};
 use crate::failure::{Failure, say};
 use crate::filter::Filter;
-use crate::kernel::{Errno, Kernel};
+use crate::kernel::Errno;
 use crate::object;
-use crate::output::{Out, Progress};
-use crate::pipeline::Pipeline;
+use crate::output::Out;
 
 /// Octets of requests that are kept in memory.
 const MEMORY_MAX: usize = 4 << 20;
 /// Octets of a request at most.
 const REQUEST_MAX: usize = 4096;
-/// Lines of a file in which a bad one is found without its number. The original never tells it,
-/// and what it says about short files is matched by scripts.
-const SHORT_FILE: u64 = 100;
-/// Requests that go one by one before they go together, so that in files of a usual size nothing
-/// behind a line that the kernel refuses is done.
-const CAREFUL: u64 = 64;
-/// Requests that go together later.
-const TOGETHER: u32 = 256;
 
 /// What can stand in a file of conditions.
 const SETTINGS: OptSet = OptSet::of(&[
@@ -58,8 +49,10 @@ pub(crate) fn load(path: &[u8], posix: bool) -> Result<(), Failure> {
         reader: Reader::new(posix),
         spool: BufWriter::with_capacity(64 << 10, tempfile::spooled_tempfile(MEMORY_MAX)),
         buffer: [0; REQUEST_MAX],
+        forbidden: None,
     };
-    if let Err((number, failure)) = batches::read(&mut lines, |line| compiler.line(line)) {
+    let read = batches::read(&mut lines, |line| compiler.line(line));
+    if let Err((number, failure)) = read.and_then(|()| compiler.forbidden.map_or(Ok(()), Err)) {
         if lines.count() > SHORT_FILE {
             say(&[b"line ", number.to_string().as_bytes(), b" of ", path, b":"]);
         }
@@ -67,10 +60,10 @@ pub(crate) fn load(path: &[u8], posix: bool) -> Result<(), Failure> {
     }
     let mut spool = compiler.spool.into_inner().map_err(|e| system(e.error()))?;
     spool.rewind().map_err(|e| system(&e))?;
-    let mut out = Out::of_changes()?;
+    let mut out = Out::new()?;
     let result = run(BufReader::with_capacity(64 << 10, spool), posix, &mut out);
-    let written = out.finish();
-    result.and(written)
+    out.flush();
+    result
 }
 
 fn open(path: &[u8]) -> Result<File, Failure> {
@@ -108,12 +101,21 @@ struct Compiler<W> {
     reader: Reader,
     spool: W,
     buffer: [u8; REQUEST_MAX],
+    /// The first line whose command no file may have, and what is said of it unless there is more to
+    /// be said of a line behind it.
+    forbidden: Option<(u64, Failure)>,
 }
 
 impl<W: Write> Compiler<W> {
     fn line(&mut self, line: &Words<'_>) -> Result<(), Failure> {
         let request = self.reader.read(&[], line.iter())?;
-        let command = permitted(&request)?;
+        let command = match permitted(&request) {
+            Ok(command) => command,
+            Err(failure) => {
+                self.forbidden.get_or_insert((line.number, failure));
+                return Ok(());
+            }
+        };
         let mut kept = Kept { kind: KIND_LINE, command, zone: 0, number: line.number };
         if !matches!(command, Command::Create | Command::Add) {
             return keep(&mut self.spool, &kept, line.line).map_err(|e| system(&e));
@@ -121,7 +123,7 @@ impl<W: Write> Compiler<W> {
         let mut encoder = Encoder::new(&mut self.buffer);
         let made = object::flow(&request).and_then(|flow| {
             kept.zone = delete::zone_of(&flow);
-            encode(command, &flow, &mut encoder, 0, 0).map_err(|_| crate::kernel::NO_ROOM)
+            encoder.flow_create(&flow, 0, false).map_err(|_| crate::kernel::NO_ROOM)
         });
         let errno = made.map_or_else(|Errno(errno)| errno, |()| 0).to_ne_bytes();
         kept.kind = if made.is_ok() { KIND_REQUEST } else { KIND_REFUSED };
@@ -211,99 +213,38 @@ fn next(spool: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<Option<Kept>> 
 }
 
 fn run(mut spool: impl Read, posix: bool, out: &mut Out) -> Result<(), Failure> {
-    let kernel = Kernel::open(Command::Create, Table::Conntrack)?;
-    let mut loading = Loading {
-        pipeline: Pipeline::new(kernel),
-        waiting: Vec::new(),
-        done: 0,
-        progress: Progress::of_silence("loaded"),
-    };
-    loading.pipeline.limit(1);
+    let mut loading = Loading::new()?;
     let mut lookup = Lookup::new()?;
     let (mut reader, mut bytes) = (Reader::new(posix), Vec::new());
     while let Some(kept) = next(&mut spool, &mut bytes).map_err(|e| system(&e))? {
         match kept.kind {
             KIND_REQUEST => {
                 lookup.made_in(kept.zone);
-                loading.add(&kept, &bytes)?;
+                loading.add(kept.command, kept.number, &bytes)?;
             }
             KIND_REFUSED => {
                 loading.exchange()?;
                 let errno = bytes.first_chunk().map_or(0, |b| i32::from_ne_bytes(*b));
+                tell_line(kept.number);
                 return Err(loading.failure(kept.command, Errno(errno)));
             }
             _ => {
                 loading.exchange()?;
                 let request = reader.line(&mut bytes)?;
-                feasible(&request)?;
-                match request.command {
-                    Some(Command::Delete) => {
-                        delete::run(&request, Some(&mut lookup), out).map(drop)?
-                    }
-                    Some(Command::Update) => {
-                        update::run(&request, Some(&mut lookup), out).map(drop)?
-                    }
-                    _ => flush::flush(&request)?,
-                }
+                other(&request, &mut lookup, out).inspect_err(|_| tell_line(kept.number))?;
             }
         }
     }
-    loading.exchange()?;
-    loading.progress.done();
-    Ok(())
+    loading.finish()
 }
 
-struct Loading {
-    pipeline: Pipeline,
-    /// Command and line of each request on its way.
-    waiting: Vec<(Command, u64)>,
-    done: u64,
-    progress: Progress,
-}
-
-impl Loading {
-    fn add(&mut self, kept: &Kept, request: &[u8]) -> Result<(), Failure> {
-        if self.pipeline.push_bytes(request).is_err() {
-            self.exchange()?;
-            if self.pipeline.push_bytes(request).is_err() {
-                return Err(self.failure(kept.command, crate::kernel::NO_ROOM));
-            }
-        }
-        self.waiting.push((kept.command, kept.number));
-        Ok(())
-    }
-
-    fn exchange(&mut self) -> Result<(), Failure> {
-        let mut refused: Option<(usize, Errno)> = None;
-        let result = self.pipeline.exchange(|place, answer| {
-            if let Err(errno) = answer
-                && refused.is_none_or(|(first, _)| place < first)
-            {
-                refused = Some((place, errno));
-            }
-        });
-        result.map_err(|errno| self.pipeline.kernel().failure(errno))?;
-        if let Some((place, errno)) = refused {
-            let (command, number) = self.waiting[place];
-            if number > SHORT_FILE {
-                self.progress.done();
-                say(&[b"line ", number.to_string().as_bytes(), b":"]);
-            }
-            return Err(self.failure(command, errno));
-        }
-        self.done += self.waiting.len() as u64;
-        self.waiting.clear();
-        if self.done >= CAREFUL {
-            self.pipeline.limit(TOGETHER);
-        }
-        self.progress.show(self.done);
-        Ok(())
-    }
-
-    fn failure(&mut self, command: Command, errno: Errno) -> Failure {
-        let kernel = self.pipeline.kernel();
-        kernel.asks_for(command);
-        kernel.failure(errno)
+/// Does what a line says that makes no flow.
+fn other(request: &Request, lookup: &mut Lookup, out: &mut Out) -> Result<(), Failure> {
+    feasible(request)?;
+    match request.command {
+        Some(Command::Delete) => delete::run(request, Some(lookup), out).map(drop),
+        Some(Command::Update) => update::run(request, Some(lookup), out).map(drop),
+        _ => flush::flush(request),
     }
 }
 

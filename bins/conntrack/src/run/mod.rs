@@ -14,6 +14,7 @@ mod get;
 mod help;
 mod list;
 mod load;
+mod loading;
 mod lookup;
 mod origin;
 mod related;
@@ -32,7 +33,10 @@ pub(crate) use load::load;
 /// Does what was asked for.
 pub(crate) fn run(request: &Request, program: &[u8]) -> Result<(), Failure> {
     let Some(command) = request.command else { return help::usage(request, program) };
-    feasible(request)?;
+    // Events tell first how large their buffer is.
+    if command != Command::Event {
+        feasible(request)?;
+    }
     match (command, request.table) {
         (Command::List, Table::Expect) => expect::list(request),
         (Command::List, _) => list::list(request),
@@ -70,27 +74,29 @@ fn finish(count: u64, what: &str) -> Result<(), Failure> {
 }
 
 /// What can only be checked when a command is about to run.
-pub(super) fn feasible(request: &Request) -> Result<(), Failure> {
+fn feasible(request: &Request) -> Result<(), Failure> {
     let given = request.given;
     if request.table == Table::Expect {
         return Ok(());
+    }
+    // In the other tables the kernel filters nothing, has no counters to zero, and masks without addresses
+    // are passed over.
+    let is_main = request.table == Table::Conntrack;
+    if is_main && given.has(Opt::Zero) && compares(request) {
+        return Err(Failure::usage(&[b"Can't use -z with filtering parameters"]));
     }
     for (mask, address, text) in [
         (Opt::MaskSrc, Opt::Src, "Can't use --mask-src without --src"),
         (Opt::MaskDst, Opt::Dst, "Can't use --mask-dst without --dst"),
     ] {
-        if given.has(mask) && !given.has(address) {
+        if is_main && given.has(mask) && !given.has(address) {
             return Err(Failure::usage(&[text.as_bytes()]));
         }
     }
     // No flag at all would mean every entry. The kernel refuses to list so; all else follows it.
     let matches = matches!(request.command, Some(Command::List | Command::Delete));
-    if matches && given.has(Opt::Status) && request.status.mask == 0 {
+    if is_main && matches && given.has(Opt::Status) && request.status.mask == 0 {
         return Err(Failure::operation("invalid parameters"));
-    }
-    // The other tables have no counters to zero; the option is passed over there.
-    if given.has(Opt::Zero) && request.table == Table::Conntrack && compares(request) {
-        return Err(Failure::usage(&[b"Can't use -z with filtering parameters"]));
     }
     Ok(())
 }
@@ -99,7 +105,8 @@ fn version() -> Result<(), Failure> {
     let mut out = Out::new()?;
     out.buffer.extend_from_slice(PREFIX.trim_end_matches(": ").as_bytes());
     out.buffer.push(b'\n');
-    out.flush()
+    out.flush();
+    Ok(())
 }
 
 /// The document around XML. Its head waits for the first element, so that an empty list prints
@@ -133,9 +140,11 @@ impl Document {
 
     /// The same for a list. What is told of it stands behind it, and in front of all other output, as
     /// with the original.
-    fn close_list(&self, out: &mut Out) -> Result<(), Failure> {
+    fn close_list(&self, out: &mut Out) {
         self.close(out);
-        if self.opened { out.flush() } else { Ok(()) }
+        if self.opened {
+            out.flush();
+        }
     }
 }
 

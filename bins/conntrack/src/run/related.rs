@@ -76,7 +76,7 @@ impl Related {
             lines.read_exact(&mut line).map_err(|e| failed(&e))?;
             let ready = all || !self.waiting.contains(&master);
             if ready && self.waiting.remove(&own) {
-                out.append(&line)?;
+                out.append(&line);
             }
         }
     }

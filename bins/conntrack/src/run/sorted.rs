@@ -65,7 +65,7 @@ impl Sorted {
             Ok(())
         })?;
         for entry in self.entries.into_sorted_vec() {
-            listing.line(&entry.line)?;
+            listing.line(&entry.line);
         }
         Ok(())
     }

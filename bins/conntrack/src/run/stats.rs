@@ -59,7 +59,7 @@ pub(super) fn stats(request: &Request) -> Result<(), Failure> {
             line.fallback(&text, &mut out.buffer);
         }
     }
-    out.flush()?;
+    out.flush();
     result.map_err(|errno| kernel.failure(errno))
 }
 
