@@ -267,6 +267,79 @@ fn a_snapshot_and_then_the_events() {
     assert!(seen.stderr.ends_with("1 flow events have been shown.\n"), "{seen:?}");
 }
 
+/// Who asks for labels by name sees them, without -o labels.
+#[test]
+fn labels_that_are_asked_for_are_shown() {
+    need_root!();
+    let bench = Bench::new();
+    let tuple = "-p udp -s 192.0.2.10 -d 198.51.100.53 --sport 5353 --dport 53";
+    let make = format!("$CT -A {tuple} -t 400 --label-add bulk");
+    for line in [
+        "-L -l bulk".to_owned(),
+        "-L -l bulk -o id".to_owned(),
+        "-L -l bulk -o xml".to_owned(),
+        format!("-G {tuple} -l bulk"),
+        "-U -f ipv4 -l bulk -m 5".to_owned(),
+        // What has none is not changed and not told.
+        "-U -f ipv4 --label-del".to_owned(),
+        "-D -l bulk".to_owned(),
+    ] {
+        let by = |program: &str| {
+            let seen = bench.run(&json!({
+                "files": { "/etc/xtables/connlabel.conf": "2 bulk\n" },
+                "setup": [
+                    "nft add table ip l".to_owned(),
+                    "nft add chain ip l c \"{ type filter hook output priority 0; }\"".to_owned(),
+                    "nft add rule ip l c ct label set 127".to_owned(),
+                    make,
+                    "$CT -I -p udp -s 192.0.2.11 -d 198.51.100.53 --sport 5353 --dport 53 -t 400".to_owned(),
+                ],
+                "argv": ["-V"],
+                "after": [format!("{program} {line} 2>/dev/null | sed -E 's/id.[0-9]+/ID/; s/17 [0-9]+/17/; s/out.[0-9]+/OUT/'")],
+            }));
+            seen.after
+        };
+        let theirs = by("$CT");
+        let has = !line.starts_with("-D") && !line.ends_with("-del");
+        assert_eq!(theirs.contains("labels"), has, "{line}: {theirs}");
+        assert_eq!(by(&bench.program_path()), theirs, "{line}");
+    }
+}
+
+/// What is said of a line with two faults is what the original says first.
+#[test]
+fn the_first_of_two_faults_is_told() {
+    need_root!();
+    let bench = Bench::new();
+    let seen = run(&bench, "-L -z --mask-dst 255.0.0.0 -p tcp");
+    assert!(seen.stderr.contains("Can't use -z with filtering parameters"), "{seen:?}");
+    let seen = run(&bench, "-E -b 100000 --mask-dst 255.0.0.0");
+    let mut lines = seen.stderr.lines();
+    let told = |line: Option<&str>, text| line.is_some_and(|line| line.contains(text));
+    assert!(told(lines.next(), "NOTICE: Netlink socket buffer size"), "{seen:?}");
+    assert!(told(lines.next(), "Can't use --mask-dst without --dst"), "{seen:?}");
+    // All lines of a file are read before it is said that one of them has no place there.
+    let seen = bench.run(&json!({
+        "files": { "$D/f": "-L\n-D -s foo\n" },
+        "argv": ["-R", "$D/f"],
+    }));
+    assert!(seen.exit == 2 && seen.stderr.contains("Invalid IP address `foo'"), "{seen:?}");
+}
+
+/// What can not be done with the main table is passed over where it has no meaning.
+#[test]
+fn other_tables_are_not_particular() {
+    need_root!();
+    let bench = Bench::new();
+    for table in ["dying", "unconfirmed"] {
+        for options in ["--mask-src 255.0.0.0", "--mask-dst ffff::", "-u UNSET", "-z -p tcp"] {
+            let seen = run(&bench, &format!("-L {table} {options}"));
+            let told = seen.stderr.ends_with(": 0 flow entries have been shown.\n");
+            assert!(seen.exit == 0 && told, "{table} {options}: {seen:?}");
+        }
+    }
+}
+
 #[test]
 fn bad_values_are_named() {
     need_root!();

@@ -79,13 +79,8 @@ pub(crate) fn rendering(request: &Request) -> Render<'_> {
             parts = parts.with(part);
         }
     }
-    let names = request.label_names.as_deref();
-    let labels = if removes && !json {
-        None
-    } else {
-        // -U shows them whenever it knows their names.
-        names.filter(|_| updates || request.output.has(Output::LABELS))
-    };
+    // As in the original, all commands but -D show labels whenever they know their names.
+    let labels = request.label_names.as_deref().filter(|_| !removes || json);
     Render { parts, labels, now: Some(now().as_secs()), local_time, ..Render::default() }
 }
 

@@ -16,12 +16,12 @@ use crate::pipeline::Pipeline;
 use crate::show::Show;
 
 pub(super) fn update(request: &Request) -> Result<(), Failure> {
-    let mut out = Out::of_changes()?;
+    let mut out = Out::new()?;
     let result = run(request, None, &mut out);
     // Told before what is still to be written, as by the original.
     let told = result.and_then(|count| finish(count, "flow entries have been updated."));
-    let written = out.finish();
-    told.and(written)
+    out.flush();
+    told
 }
 
 /// Changes, shows what was changed, and answers how many there were.
@@ -117,7 +117,8 @@ impl<'a> Change<'a> {
             wanted.present.insert(Present::PROTOINFO);
             differs |= info.state() != flow.protoinfo.state();
         }
-        if self.labels {
+        // As in the original, -U takes none from a flow that has none.
+        if self.labels && (r.given.has(Opt::LabelAdd) || flow.present.has(Present::LABELS)) {
             (wanted.labels, masks.labels) = self.labels();
             wanted.present.insert(Present::LABELS);
             differs = true;
@@ -216,23 +217,22 @@ impl Updating<'_> {
             // There was room for the changes, which are larger.
             pushed.map_err(|_| self.pipeline.kernel().failure(INVALID))?;
         }
-        let (mut failed, mut fatal) = (None, None);
+        let mut fatal = None;
         let (flow, show, updated) = (&mut self.flow, &self.show, &mut self.updated);
         let result = self.pipeline.exchange(|_, answer| match answer {
             Ok(Content::Flow(seen)) => {
                 flow.clear();
-                if seen.write_to(flow).is_ok() && failed.is_none() {
+                if seen.write_to(flow).is_ok() {
                     *updated += 1;
                     show.flow(flow, &mut out.buffer);
                     out.buffer.push(b'\n');
-                    failed = out.line_done().err();
+                    out.line_done();
                 }
             }
             Err(errno) if errno != GONE => fatal = fatal.or(Some(errno)),
             _ => {}
         });
         let result = fatal.map_or(result, Err);
-        result.map_err(|errno| self.pipeline.kernel().failure(errno))?;
-        failed.map_or(Ok(()), Err)
+        result.map_err(|errno| self.pipeline.kernel().failure(errno))
     }
 }
