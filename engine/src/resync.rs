@@ -135,6 +135,11 @@ impl ResyncPlan {
         self.reading.is_some() || self.due.is_some()
     }
 
+    /// Whether the kernel's table is being emptied, or is to be.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flush || self.purpose() == Some(TableUse::Flush)
+    }
+
     /// The shards that the reading under way is for.
     pub(crate) fn shards(&self) -> ShardSet {
         self.reading.map_or(ShardSet(0), |reading| reading.shards)

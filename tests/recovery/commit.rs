@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shardtrack_tests::cond::wait_equal;
+use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
@@ -60,4 +60,27 @@ fn a_takeover_with_traffic_misses_nothing_single() {
     need_root!();
     let _alone = alone();
     nothing_is_missed("single");
+}
+
+/// A flush takes away what a dump shows, and the dump shows what is committed meanwhile.
+#[test]
+fn a_commit_waits_for_a_flush() {
+    need_root!();
+    let _alone = alone();
+    let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, Link::Udp);
+    let (committed, flushed) = (50_000, 150_000);
+    let mut kernel = Kernel::of(&pair.b.ns);
+    Kernel::of(&pair.a.ns).create_at(&plain(0, committed), 50_000);
+    kernel.create_at(&plain(committed, flushed), 0);
+    let limit = Duration::from_secs(20);
+    wait_equal(limit, "own flows of the backup", &flushed.into(), || pair.b.cached(true));
+    wait_equal(limit, "flows of the other", &committed.into(), || pair.b.cached(false));
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| pair.b.client(&["-F"]));
+        wait_until(limit, "the flush is under way", || pair.b.cached(true) < flushed.into());
+        pair.b.client(&["-c"]);
+        assert!(flush.is_finished(), "the flush was first");
+    });
+    let left = Snapshot::of(&mut kernel, Ignore::default()).lines.len();
+    assert_eq!(left, committed as usize);
 }

@@ -18,7 +18,7 @@ use proto_sync::Session;
 
 use crate::audit::Audit;
 use crate::clock::Moment;
-use crate::command::StatKind;
+use crate::command::{Scope, StatKind};
 use crate::commands::{Commands, Step};
 use crate::config::Intake;
 use crate::console::Console;
@@ -88,6 +88,8 @@ pub struct Hub {
     shared_intake: bool,
     /// Who waits for a reading of the kernel's table.
     readers: Vec<(TableUse, Asker)>,
+    /// A commit that waits until the kernel's table is emptied.
+    commit_waits: Option<(Asker, Scope)>,
     /// Who asked for figures, and of which kind; of none is for the status line.
     statistics: VecDeque<(Asker, Option<StatKind>)>,
     /// When the status line is due.
@@ -177,6 +179,7 @@ impl Hub {
             commands: Commands::new(count),
             plan,
             readers: Vec::new(),
+            commit_waits: None,
             lost: 0,
             forgotten: 0,
             shared_intake,
@@ -466,6 +469,9 @@ impl Hub {
             wanted != purpose
         });
         self.readers.append(&mut waiting);
+        if purpose == TableUse::Flush && !self.plan.is_flushing() {
+            self.flushed(now);
+        }
     }
 
     fn census(&mut self, now: Instant, flows: u64, silent: u64) {

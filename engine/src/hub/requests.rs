@@ -1,6 +1,6 @@
 //! What clients ask of the hub.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Answer, Hub, HubEvent, Then};
 use crate::command::{Object, Request, Scope, Side};
@@ -8,6 +8,8 @@ use crate::commands::{Commands, Step};
 use crate::order::{Asker, Caches, CommitPass, TableUse};
 use crate::report::{self, ShardReport};
 
+/// How long a flush that is due during a commit is put off before it is looked again.
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// Who asks for what the hub does by itself: no client has this number for long.
 const NOBODY: Asker = Asker(u32::MAX);
 
@@ -109,7 +111,7 @@ impl Hub {
     }
 
     fn commit(&mut self, now: Instant, asker: Asker, scope: Scope) {
-        if self.commands.is_committing() {
+        if self.is_committing() {
             self.log.notice(format_args!("commit already in progress, skipping"));
             self.failed(asker);
             return;
@@ -131,6 +133,11 @@ impl Hub {
             Scope::All => ("committing all external caches", flows.to_vec()),
         };
         self.purge_at = None;
+        if self.plan.is_flushing() {
+            // It would take away again what is committed meanwhile.
+            self.commit_waits = Some((asker, scope));
+            return;
+        }
         self.log.notice(format_args!("{text}"));
         if self.inject {
             // The kernel has all of it.
@@ -139,6 +146,18 @@ impl Hub {
         }
         for step in self.commands.commit(asker, now, &passes) {
             self.step(step);
+        }
+    }
+
+    /// Whether a commit is under way, or waits.
+    const fn is_committing(&self) -> bool {
+        self.commands.is_committing() || self.commit_waits.is_some()
+    }
+
+    /// The kernel's table was emptied: what waited for that is committed.
+    pub(super) fn flushed(&mut self, now: Instant) {
+        if let Some((asker, scope)) = self.commit_waits.take() {
+            self.commit(now, asker, scope);
         }
     }
 
@@ -154,6 +173,10 @@ impl Hub {
     /// The flush that was scheduled: the flows are another node's by now. That one is told
     /// nothing, so the cache is emptied first.
     pub(super) fn purge(&mut self, now: Instant) {
+        if self.is_committing() {
+            self.purge_at = Some(now + COMMIT_PAUSE);
+            return;
+        }
         self.purge_at = None;
         self.log.notice(format_args!("flushing kernel conntrack table (scheduled)"));
         self.base.netlink.flushes += 1;
@@ -165,7 +188,7 @@ impl Hub {
     }
 
     fn flush_kernel(&mut self, now: Instant, asker: Asker, scope: Scope) {
-        if self.commands.is_committing() {
+        if self.is_committing() {
             // Both would say that they did all of it, and the table would hold a part.
             self.log.error(format_args!("ignoring flush command, commit still in progress"));
             self.failed(asker);
@@ -203,7 +226,7 @@ impl Hub {
                 Caches { internal: true, external: true, expectations: self.expectations },
             ),
         };
-        if caches.external && self.commands.is_committing() {
+        if caches.external && self.is_committing() {
             self.log.error(format_args!("ignoring flush command, commit still in progress"));
             self.failed(asker);
             return;
@@ -237,7 +260,7 @@ impl Hub {
         snapshot.uptime_secs = self.now.saturating_duration_since(self.began).as_secs();
         let conditions = &mut snapshot.conditions;
         conditions.resync_running = self.plan.is_running();
-        conditions.commit_running = self.commands.is_committing();
+        conditions.commit_running = self.is_committing();
         self.watch.figures(self.now, self.session.as_ref(), conditions);
         snapshot.engine.log_dropped = self.log.dropped();
         if let Some(sync) = &mut snapshot.sync {
