@@ -29,7 +29,8 @@ pub mod sysctl;
 pub use address::{DeviceAddress, device_addresses};
 pub use alloc::CountingAlloc;
 pub use channel::{
-    CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions, ChannelSockets, Transmitted,
+    CHANNEL_BUFFERS_MAX, CHANNEL_TOKENS, Channel, ChannelEvent, ChannelKind, ChannelOptions,
+    ChannelSockets, Transmitted,
 };
 pub use error::IoError;
 pub use fd::Fd;

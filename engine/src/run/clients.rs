@@ -18,7 +18,7 @@ use crate::order::Asker;
 /// time, or is turned away if none is.
 const CLIENTS_MAX: usize = 128;
 /// Clients that may hold a send buffer at the same time; the others wait.
-const SENDING_MAX: usize = 16;
+pub(super) const SENDING_MAX: usize = 16;
 /// A client that has not read for so long is dropped if another one needs its place or buffer.
 const PATIENCE: Duration = Duration::from_secs(1);
 

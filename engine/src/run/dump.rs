@@ -1,7 +1,7 @@
 //! Reads the kernel's table for all shards: one datagram at a time, so that between two of them
 //! the thread looks after its events.
 
-use io::{Fd, Group, IoError, Outcome, RequestSocket, Ring, SendOptions};
+use io::{Group, IoError, Outcome, RequestSocket, Ring, SendOptions};
 use proto_ctnl::consts::nlmsg;
 use proto_ctnl::{Content, DumpFilter, Encoder, Messages};
 
@@ -34,6 +34,8 @@ pub(super) struct DumpReader {
     seq: u32,
     table: Table,
     expectations: bool,
+    /// The request waits for a send buffer.
+    unsent: bool,
     /// A datagram was asked for and has not come yet.
     asked: bool,
 }
@@ -47,6 +49,7 @@ impl DumpReader {
             seq: 0,
             table: Table::None,
             expectations,
+            unsent: false,
             asked: false,
         })
     }
@@ -69,26 +72,42 @@ impl DumpReader {
 
     /// The request could not be sent: nothing will come.
     pub(super) fn abandon(&mut self) {
-        self.table = Table::None;
+        self.end();
     }
 
-    fn next_seq(&mut self) -> u32 {
-        self.seq = self.seq.wrapping_add(1).max(1);
-        self.seq
+    fn end(&mut self) {
+        self.table = Table::None;
+        self.unsent = false;
     }
 
     fn request(&mut self, ring: &mut Ring, table: Table) -> Result<(), IoError> {
-        let seq = self.next_seq();
+        self.seq = self.seq.wrapping_add(1).max(1);
         self.table = table;
-        send(ring, self.socket.fd(), |encoder| match table {
-            Table::Expectations => encoder.expect_dump(0, seq).is_ok(),
-            _ => encoder.flow_dump(&DumpFilter::default(), seq).is_ok(),
-        })
+        self.unsent = true;
+        self.send(ring)
+    }
+
+    /// Sends the request, if it waits and there is a buffer for it.
+    fn send(&mut self, ring: &mut Ring) -> Result<(), IoError> {
+        if !self.unsent {
+            return Ok(());
+        }
+        let Some(mut buffer) = ring.send_buffer() else { return Ok(()) };
+        let mut encoder = Encoder::new(&mut buffer);
+        let encoded = match self.table {
+            Table::Expectations => encoder.expect_dump(0, self.seq),
+            _ => encoder.flow_dump(&DumpFilter::default(), self.seq),
+        };
+        debug_assert!(encoded.is_ok(), "a send buffer has room for one request");
+        let (len, fd) = (encoder.len(), self.socket.fd());
+        self.unsent = false;
+        ring.send(Token::DumpSent.raw(), fd, buffer.freeze(), 0..len, &SendOptions::default())
     }
 
     /// Asks for the next datagram, unless one is under way.
     pub(super) fn ask(&mut self, ring: &mut Ring) -> Result<(), IoError> {
-        if self.asked || self.table == Table::None {
+        self.send(ring)?;
+        if self.asked || self.unsent || self.table == Table::None {
             return Ok(());
         }
         if let Some(group) = self.group {
@@ -110,7 +129,7 @@ impl DumpReader {
             Outcome::Received(datagram) => datagram,
             Outcome::Depleted => return Ok(Progress::More),
             _ => {
-                self.table = Table::None;
+                self.end();
                 return Ok(Progress::Ended(false));
             }
         };
@@ -122,26 +141,11 @@ impl DumpReader {
                 Ok(Progress::More)
             }
             Some(complete) => {
-                self.table = Table::None;
+                self.end();
                 Ok(Progress::Ended(complete))
             }
         }
     }
-}
-
-fn send(
-    ring: &mut Ring,
-    fd: &Fd,
-    encode: impl FnOnce(&mut Encoder<'_>) -> bool,
-) -> Result<(), IoError> {
-    let Some(mut buffer) = ring.send_buffer() else {
-        return Err(IoError::new("send a request", "", std::io::ErrorKind::WouldBlock));
-    };
-    let mut encoder = Encoder::new(&mut buffer);
-    let encoded = encode(&mut encoder);
-    debug_assert!(encoded, "a send buffer has room for one request");
-    let len = encoder.len();
-    ring.send(Token::DumpSent.raw(), fd, buffer.freeze(), 0..len, &SendOptions::default())
 }
 
 /// Whether a datagram ends the dump, and whether all went well. An error that answers another
@@ -159,4 +163,37 @@ fn end_of(datagram: &[u8], seq: u32) -> Option<bool> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use io::RingConfig;
+
+    use super::*;
+
+    /// A link that takes little may hold all buffers. This once ended the daemon.
+    #[test]
+    fn a_request_waits_for_a_buffer() {
+        let config = RingConfig { send_buffers: 1, ..RingConfig::default() };
+        let mut ring = Ring::new(&config).expect("a ring");
+        let mut reader = DumpReader::open(false).expect("a socket");
+        reader.start(&mut ring).expect("buffers");
+        let held = ring.send_buffer();
+        reader.begin(&mut ring).expect("no reason to end");
+        reader.ask(&mut ring).expect("no reason to end");
+        assert!(reader.is_running() && !reader.asked);
+        drop(held);
+        // Without privileges the kernel refuses, which is an answer as well.
+        while reader.is_running() {
+            reader.ask(&mut ring).expect("there is a buffer");
+            ring.wait(1, Duration::from_secs(5)).expect("a ring");
+            while let Some(completion) = ring.next_completion() {
+                if completion.token == Token::Dump.raw() {
+                    reader.handle(&mut ring, &completion.outcome, |_| ()).expect("a ring");
+                }
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ use io::{
 };
 use proto_sync::{EncodeOptions, datagram_max};
 
-use super::clients::Clients;
+use super::clients::{Clients, SENDING_MAX};
 use super::dump::DumpReader;
 use super::hub_thread::{HubThread, SIGNALS};
 use super::pace::Pacer;
@@ -48,6 +48,10 @@ const SHARDS_DEFAULT_MAX: usize = 4;
 const EVENTS_SYSCTL: &str = "net/netfilter/nf_conntrack_events";
 /// Buckets of the kernel's hash table.
 const BUCKETS_SYSCTL: &str = "net/netfilter/nf_conntrack_buckets";
+
+/// Send buffers of the hub: what a link may hold while the peer takes nothing, and enough besides
+/// for clients, for a batch of requests and for the reading of a table.
+const SEND_BUFFERS: u16 = (io::CHANNEL_BUFFERS_MAX + SENDING_MAX + 2) as u16;
 
 /// What a daemon is made of.
 pub struct Parts {
@@ -110,8 +114,9 @@ impl Daemon {
         }
         let channels = open_channels(parts.config.sync.as_ref()).map_err(StartError::Link)?;
         let plan = Plan::new(&parts.config, parts.log.clone(), parts.flow_log.clone());
-        let mut hub_ring = Ring::new(&RingConfig { send_buffers: 64, ..RingConfig::default() })
-            .map_err(StartError::System)?;
+        let mut hub_ring =
+            Ring::new(&RingConfig { send_buffers: SEND_BUFFERS, ..RingConfig::default() })
+                .map_err(StartError::System)?;
         let hub_waker = hub_ring.waker(Token::Wake.raw()).map_err(StartError::System)?;
         let intake = EventIntake::open(&plan.intake).map_err(StartError::Kernel)?;
         super::intake::tell(&plan.config, &intake, &plan.intake, &*plan.log);

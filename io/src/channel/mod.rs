@@ -42,7 +42,7 @@ use crate::fd::Fd;
 use crate::interface::Interface;
 use crate::ring::{Completion, Group, Outcome, Ring};
 use run::Runs;
-pub use run::Transmitted;
+pub use run::{RUNS_MAX as CHANNEL_BUFFERS_MAX, Transmitted};
 use rustix::io::Errno;
 use tcp::Stream;
 

@@ -14,8 +14,8 @@ use crate::ring::{Outcome, Ring, SendBuffer, SendBytes, SendOptions};
 const SEGMENTS_MAX: u32 = 64;
 /// Octets in one send, below what an IP datagram can hold.
 const RUN_MAX: usize = 65_000;
-/// Runs under way, which bounds the operations of one channel.
-const RUNS_MAX: usize = 64;
+/// Runs under way, which bounds the operations of one channel, and the buffers that it holds.
+pub const RUNS_MAX: usize = 64;
 
 /// What [`Channel::transmit`](super::Channel::transmit) took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
