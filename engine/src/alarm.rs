@@ -65,11 +65,6 @@ impl Alarm {
         }
     }
 
-    /// Whether objects that are due could not be queued yet.
-    pub(crate) fn is_busy(caches: &Caches) -> bool {
-        caches.internal.table.is_repeat_due() || caches.expects_internal.table.is_repeat_due()
-    }
-
     /// When [`Self::work`] has something to do.
     pub(crate) fn poll_timeout(&self, caches: &Caches) -> Option<Instant> {
         let oldest = [

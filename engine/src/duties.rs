@@ -8,7 +8,6 @@ use proto_ctnl::render::{
     expect_cache_xml,
 };
 
-use crate::alarm::Alarm;
 use crate::cache::{FlowIndex, Meta};
 use crate::clock::Moment;
 use crate::command::{Format, Object, Side};
@@ -175,12 +174,14 @@ impl Shard {
         }
     }
 
-    /// Whether [`Self::work`] has more to do right away.
+    /// Whether [`Self::work`] has more to do right away. Where as much is queued as may be, there is
+    /// more only when the link has taken some of it.
     pub fn is_busy(&self) -> bool {
         let caches = &self.caches;
-        caches.internal.bulk_left() > 0
-            || caches.expects_internal.bulk_left() > 0
-            || Alarm::is_busy(caches)
+        let (flows, expects) = (&caches.internal, &caches.expects_internal);
+        flows.pending_len() < BULK_SLICE && (flows.bulk_left() > 0 || flows.table.is_repeat_due())
+            || expects.pending_len() < BULK_SLICE
+                && (expects.bulk_left() > 0 || expects.table.is_repeat_due())
             || self.has_unsettled()
     }
 

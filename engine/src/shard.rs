@@ -345,9 +345,12 @@ impl Shard {
         }
     }
 
-    /// Whether the flow log has yet to be told of flows that are gone.
-    pub(crate) const fn has_unsettled(&self) -> bool {
-        !self.replicates && self.caches.internal.pending_len() > 0
+    /// Whether the flow log can be told of flows that are gone. One without room is tried again with
+    /// the next turn.
+    pub(crate) fn has_unsettled(&self) -> bool {
+        !self.replicates
+            && self.caches.internal.pending_len() > 0
+            && self.flow_log.as_ref().is_none_or(|log| log.has_room())
     }
 
     fn on_expect(&mut self, now: Moment, event: &ExpectRef<'_>, effect: Effect) {

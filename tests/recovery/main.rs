@@ -19,6 +19,8 @@ mod restart;
 mod silence;
 #[cfg(test)]
 mod soak;
+#[cfg(test)]
+mod stalled;
 
 /// Sizes of `make test` are for two cores and 25 minutes; this asks for those of the acceptance.
 #[cfg(test)]

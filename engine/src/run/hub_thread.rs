@@ -47,6 +47,8 @@ pub(super) const SIGNALS: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
 /// How long no connection is taken after one was not: time for a descriptor to get free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+/// How long a reading of the table that has to wait does so before it is looked again.
+const DUMP_PAUSE: Duration = Duration::from_millis(1);
 /// Time given to clients to take their last answer when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -114,7 +116,8 @@ impl HubThread {
                 HubEvent::Stop => self.stopping = true,
             }
         }
-        if self.dump.is_running() && self.hub.has_room_for_dump() {
+        let reads = self.dump.is_running() && self.hub.has_room_for_dump();
+        if reads {
             self.dump.ask(&mut self.ring)?;
         }
         let sent = self.io.send_requests(now, &mut self.ring, &mut self.hub.shards.local)?;
@@ -131,7 +134,7 @@ impl HubThread {
             self.hub.gone(asker);
         }
         ShardIo::turn_ended(moment, &mut self.hub.shards.local);
-        if found.more || sent || self.dump.is_running() {
+        if found.more || sent || reads {
             load = Load::Busy;
         }
         self.rest(now, load, blocked)
@@ -160,6 +163,8 @@ impl HubThread {
             self.hub.shards.local.poll_timeout(),
             self.peers.poll_timeout(),
             self.accept_again,
+            // Nobody tells when there is room for more of the table.
+            self.dump.is_running().then(|| now + DUMP_PAUSE),
         ];
         let deadline = deadline.into_iter().flatten().min();
         let (hub, io, sleep) = (&self.hub, &self.io, &self.sleep);
