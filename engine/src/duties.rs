@@ -190,7 +190,7 @@ impl Shard {
             KernelEvent::CommitDone(report) | KernelEvent::CommitExpectsDone(report) => {
                 Outcome::Commit(report)
             }
-            KernelEvent::FlushDone(_) => Outcome::Read { again: false },
+            KernelEvent::FlushDone(report) => Outcome::Read { again: report.repeat },
             KernelEvent::ResyncDone(report) => Outcome::Read { again: report.repeat },
             KernelEvent::Failed(failure) => Outcome::Failed(failure),
             KernelEvent::FailuresSuppressed(count) => Outcome::FailuresSuppressed(count),

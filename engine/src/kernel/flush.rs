@@ -93,9 +93,10 @@ impl KernelSide {
         self.busy = true;
     }
 
-    pub(super) fn flush_dumped(&mut self) {
+    pub(super) fn flush_dumped(&mut self, complete: bool) {
         if let Some(run) = &mut self.flush {
             run.dumped = true;
+            run.report.repeat = !complete;
         }
         self.announce_flush();
     }

@@ -56,6 +56,8 @@ pub struct FlushReport {
     pub failed: u64,
     /// Entries that the filter kept.
     pub kept: u64,
+    /// The table was not read whole, so that some may be left.
+    pub repeat: bool,
 }
 
 impl FlushReport {
@@ -65,6 +67,7 @@ impl FlushReport {
         self.absent += other.absent;
         self.failed += other.failed;
         self.kept += other.kept;
+        self.repeat |= other.repeat;
     }
 }
 

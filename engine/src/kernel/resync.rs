@@ -183,7 +183,7 @@ impl KernelSide {
     pub fn dump_finished(&mut self, now: Instant, caches: &mut Caches, complete: bool) {
         self.last_now = now;
         if self.flush.is_some() {
-            self.flush_dumped();
+            self.flush_dumped(complete);
             return;
         }
         let Some(run) = &mut self.dump else { return };

@@ -1,12 +1,17 @@
 //! Reads the kernel's table for all shards: one datagram at a time, so that between two of them
 //! the thread looks after its events.
+//!
+//! When the hash table is given another size meanwhile the kernel goes on in the new one where it was
+//! in the old one, and passes over a part of the flows without a word.
 
-use io::{Group, IoError, Outcome, RequestSocket, Ring, SendOptions};
+use io::{Group, IoError, Outcome, RequestSocket, Ring, SendOptions, sysctl};
 use proto_ctnl::consts::nlmsg;
 use proto_ctnl::{Content, DumpFilter, Encoder, Messages};
 
 use super::tokens::Token;
 
+/// Buckets of the kernel's hash table.
+pub(super) const BUCKETS: &str = "net/netfilter/nf_conntrack_buckets";
 /// The kernel fills datagrams of up to 32 KiB if it is offered that much.
 const DATAGRAM_BYTES: u32 = 32 * 1024;
 
@@ -34,6 +39,10 @@ pub(super) struct DumpReader {
     seq: u32,
     table: Table,
     expectations: bool,
+    /// Buckets of the hash table at the begin, where they may be read.
+    buckets: Option<String>,
+    /// They are as many as then.
+    whole: bool,
     /// The request waits for a send buffer.
     unsent: bool,
     /// A datagram was asked for and has not come yet.
@@ -49,6 +58,8 @@ impl DumpReader {
             seq: 0,
             table: Table::None,
             expectations,
+            buckets: None,
+            whole: true,
             unsent: false,
             asked: false,
         })
@@ -67,6 +78,8 @@ impl DumpReader {
 
     /// Asks for the flows.
     pub(super) fn begin(&mut self, ring: &mut Ring) -> Result<(), IoError> {
+        self.buckets = sysctl::read(BUCKETS).ok();
+        self.whole = true;
         self.request(ring, Table::Flows)
     }
 
@@ -134,6 +147,8 @@ impl DumpReader {
             }
         };
         visit(datagram);
+        // Each time: it may be given its old size again before the end.
+        self.whole = self.whole && sysctl::read(BUCKETS).ok() == self.buckets;
         match end_of(datagram, self.seq) {
             None => Ok(Progress::More),
             Some(true) if self.table == Table::Flows && self.expectations => {
@@ -142,7 +157,7 @@ impl DumpReader {
             }
             Some(complete) => {
                 self.end();
-                Ok(Progress::Ended(complete))
+                Ok(Progress::Ended(complete && self.whole))
             }
         }
     }
@@ -173,27 +188,53 @@ mod tests {
 
     use super::*;
 
-    /// A link that takes little may hold all buffers. This once ended the daemon.
-    #[test]
-    fn a_request_waits_for_a_buffer() {
-        let config = RingConfig { send_buffers: 1, ..RingConfig::default() };
+    /// Runs a reader until it has read all, or was told that it may not; whether it has.
+    fn read(ring: &mut Ring, reader: &mut DumpReader) -> bool {
+        loop {
+            reader.ask(ring).expect("a ring");
+            ring.wait(1, Duration::from_secs(5)).expect("a ring");
+            while let Some(completion) = ring.next_completion() {
+                if completion.token != Token::Dump.raw() {
+                    continue;
+                }
+                let progress = reader.handle(ring, &completion.outcome, |_| ()).expect("a ring");
+                if let Progress::Ended(complete) = progress {
+                    return complete;
+                }
+            }
+        }
+    }
+
+    fn started(send_buffers: u16) -> (Ring, DumpReader) {
+        let config = RingConfig { send_buffers, ..RingConfig::default() };
         let mut ring = Ring::new(&config).expect("a ring");
         let mut reader = DumpReader::open(false).expect("a socket");
         reader.start(&mut ring).expect("buffers");
+        (ring, reader)
+    }
+
+    /// A link that takes little may hold all buffers. This once ended the daemon.
+    #[test]
+    fn a_request_waits_for_a_buffer() {
+        let (mut ring, mut reader) = started(1);
         let held = ring.send_buffer();
         reader.begin(&mut ring).expect("no reason to end");
         reader.ask(&mut ring).expect("no reason to end");
         assert!(reader.is_running() && !reader.asked);
         drop(held);
-        // Without privileges the kernel refuses, which is an answer as well.
-        while reader.is_running() {
-            reader.ask(&mut ring).expect("there is a buffer");
-            ring.wait(1, Duration::from_secs(5)).expect("a ring");
-            while let Some(completion) = ring.next_completion() {
-                if completion.token == Token::Dump.raw() {
-                    reader.handle(&mut ring, &completion.outcome, |_| ()).expect("a ring");
-                }
-            }
+        read(&mut ring, &mut reader);
+        assert!(!reader.is_running());
+    }
+
+    /// What it passes over was once taken for ended.
+    #[test]
+    fn a_table_of_another_size_was_not_read_whole() {
+        let (mut ring, mut reader) = started(4);
+        reader.begin(&mut ring).expect("a ring");
+        if read(&mut ring, &mut reader) {
+            reader.begin(&mut ring).expect("a ring");
+            reader.buckets = Some("another".to_owned());
+            assert!(!read(&mut ring, &mut reader));
         }
     }
 }

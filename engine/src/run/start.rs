@@ -18,7 +18,7 @@ use io::{
 use proto_sync::{EncodeOptions, datagram_max};
 
 use super::clients::{Clients, SENDING_MAX};
-use super::dump::DumpReader;
+use super::dump::{BUCKETS, DumpReader};
 use super::hub_thread::{HubThread, SIGNALS};
 use super::pace::Pacer;
 use super::peers::Peers;
@@ -46,8 +46,6 @@ use crate::snapshot::{
 const SHARDS_DEFAULT_MAX: usize = 4;
 /// The switch for events of flows that were made while nobody listened.
 const EVENTS_SYSCTL: &str = "net/netfilter/nf_conntrack_events";
-/// Buckets of the kernel's hash table.
-const BUCKETS_SYSCTL: &str = "net/netfilter/nf_conntrack_buckets";
 
 /// Send buffers of the hub: what a link may hold while the peer takes nothing, and enough besides
 /// for clients, for a batch of requests and for the reading of a table.
@@ -508,7 +506,7 @@ impl Plan {
         base: Snapshot,
         console: Box<dyn Console>,
     ) -> HubParts {
-        let buckets = sysctl::read(BUCKETS_SYSCTL).ok().and_then(|text| text.parse().ok());
+        let buckets = sysctl::read(BUCKETS).ok().and_then(|text| text.parse().ok());
         HubParts {
             shards,
             links,

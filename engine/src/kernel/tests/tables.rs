@@ -445,10 +445,16 @@ fn a_flush_spares_what_the_filter_excludes() {
     b.table.pop();
     b.side.dump_finished(b.now, &mut b.caches, true);
     b.run();
-    let done = FlushReport { deleted: 199, absent: 1, failed: 0, kept: 100 };
+    let done = FlushReport { deleted: 199, absent: 1, failed: 0, kept: 100, repeat: false };
     assert!(matches!(b.events[..], [KernelEvent::FlushDone(r)] if r == done), "{:?}", b.events);
     assert_eq!(b.table.len(), 100);
     assert!(b.log.iter().all(|asked| asked.lane == Lane::Flush));
+    // What was not read is left.
+    b.events.clear();
+    assert!(b.side.start_flush());
+    b.side.dump_finished(b.now, &mut b.caches, false);
+    b.run();
+    assert!(matches!(b.events[..], [KernelEvent::FlushDone(r)] if r.repeat), "{:?}", b.events);
 }
 
 #[test]
