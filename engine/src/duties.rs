@@ -149,6 +149,7 @@ impl Shard {
         if expects.bulk_left() > 0 && expects.pending_len() < BULK_SLICE {
             expects.bulk_step(BULK_SLICE);
         }
+        self.inject_more();
         self.kernel.handle_timeout(now, &mut self.caches);
         self.settle_changes(now);
         while let Some(event) = self.kernel.poll_event() {

@@ -25,6 +25,7 @@ mod epoch;
 pub mod expects;
 pub mod filter;
 pub mod hub;
+mod inbox;
 mod index;
 pub mod kernel;
 pub mod link;

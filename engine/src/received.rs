@@ -22,6 +22,14 @@ impl Gathered<'_> {
 impl Shard {
     /// Messages of the peer, one behind the other. The session has checked them.
     pub fn on_peer_messages(&mut self, now: Moment, bytes: &[u8]) {
+        if self.inject {
+            if !self.inbox.push(bytes) {
+                self.kernel.refuse_injections(Messages::new(bytes).count() as u64);
+                self.refused = true;
+            }
+            self.inject_more();
+            return;
+        }
         let mut gathered = Gathered::NONE;
         for message in Messages::new(bytes).flatten() {
             let Some(kind) = Kind::from_type(message.message_type) else { continue };
@@ -49,20 +57,40 @@ impl Shard {
     fn store(&mut self, now: Moment, gathered: &mut Gathered<'_>) {
         let Some(flows) = gathered.flows.get(..gathered.len) else { return };
         self.counters.received += flows.len() as u64;
-        if self.inject {
-            for (kind, payload) in flows {
-                self.scratch.clear();
-                payload.write_to(&mut self.scratch);
-                self.refused |= self.kernel.inject(inject_kind(*kind), &self.scratch).is_err();
-            }
-        } else {
-            let keys = flows.iter().map(|(_, p)| Key::new(&p.orig_tuple(), p.zone()));
-            let hashed = self.caches.external.foresee(keys);
-            for ((kind, payload), at) in flows.iter().zip(&hashed) {
-                self.on_peer_flow(now, *kind, payload, at);
-            }
+        let keys = flows.iter().map(|(_, p)| Key::new(&p.orig_tuple(), p.zone()));
+        let hashed = self.caches.external.foresee(keys);
+        for ((kind, payload), at) in flows.iter().zip(&hashed) {
+            self.on_peer_flow(now, *kind, payload, at);
         }
         gathered.len = 0;
+    }
+
+    /// Injects what waits, as far as the kernel's side has room.
+    pub(crate) fn inject_more(&mut self) {
+        let Self { inbox, layouts, kernel, counters, scratch, expect, refused, .. } = self;
+        if kernel.inject_room() == 0 {
+            return;
+        }
+        inbox.drain(|message| {
+            counters.received += 1;
+            let Some(kind) = Kind::from_type(message.message_type) else { return true };
+            let injected = if kind.is_expect() {
+                let Ok(payload) = ExpectPayload::parse(message.payload()) else { return true };
+                *expect = Expect::default();
+                payload.write_to(expect);
+                kernel.inject_expect(inject_kind(kind), expect)
+            } else {
+                let mut payload = FlowPayload::EMPTY;
+                if payload.read(message.payload(), layouts).is_err() {
+                    return true;
+                }
+                scratch.clear();
+                payload.write_to(scratch);
+                kernel.inject(inject_kind(kind), scratch)
+            };
+            *refused |= injected.is_err();
+            kernel.inject_room() > 0
+        });
     }
 
     fn on_peer_flow(&mut self, now: Moment, kind: Kind, payload: &FlowPayload<'_>, at: &Hashed) {
@@ -87,11 +115,6 @@ impl Shard {
         self.counters.received += 1;
         self.expect = Expect::default();
         payload.write_to(&mut self.expect);
-        if self.inject {
-            let injected = self.kernel.inject_expect(inject_kind(kind), &self.expect);
-            self.refused |= injected.is_err();
-            return;
-        }
         let expects = &mut self.caches.expects_external;
         let _full = match kind {
             Kind::ExpectDelete => {

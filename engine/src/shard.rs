@@ -22,14 +22,20 @@ use crate::clock::Moment;
 use crate::config::Expectations;
 use crate::expects::ExpectIndex;
 use crate::filter::FlowFilter;
+use crate::inbox::Inbox;
 use crate::kernel::{Effect, KernelConfig, KernelSide, Origin, Ports};
 use crate::log::FlowLog;
-use crate::mesh::{Content, Fate};
+use crate::mesh::{BLOCK_BYTES, Content, Fate};
 use crate::order::Outcome;
 use crate::snapshot::Traffic;
 
 /// Marks a token of an expectation; flow indices are below it.
 const EXPECT_TOKEN: u32 = 1 << 31;
+
+/// Octets that may wait to be injected, for each flow that a cache may hold: what that would need.
+const INBOX_BYTES: usize = 128;
+/// And at least: some of the blocks in which messages come.
+const INBOX_MIN: usize = 32 * BLOCK_BYTES;
 
 /// What a shard is told at start.
 #[derive(Debug)]
@@ -108,6 +114,8 @@ pub struct Shard {
     pub(crate) bypass: Option<Bypass>,
     pub(crate) inject: bool,
     pub(crate) layouts: FlowLayouts,
+    /// What the peer told and the kernel has yet to take, if it takes it at once.
+    pub(crate) inbox: Inbox,
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
     pub(crate) outcomes: VecDeque<Outcome>,
@@ -152,6 +160,7 @@ impl Shard {
             bypass: config.bypass.then(Bypass::default),
             inject,
             layouts: FlowLayouts::new(),
+            inbox: Inbox::new((config.limit as usize * INBOX_BYTES).max(INBOX_MIN)),
             scratch: Flow::default(),
             expect: Expect::default(),
             outcomes: VecDeque::new(),

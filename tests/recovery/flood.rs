@@ -106,3 +106,27 @@ fn an_overrun_socket_converges() {
     let _alone = alone();
     overrun_converges("single", 2);
 }
+
+/// The kernel takes flows more slowly than a peer tells them. What found no room was asked for again,
+/// and with it everything, without an end.
+#[test]
+fn a_large_table_is_injected_once() {
+    need_root!();
+    let _alone = alone();
+    let flows = 150_000;
+    for link in [Link::Udp, Link::Tcp] {
+        let teller = Setup::new(Make::Ours, Mode::Notrack, link);
+        let mut taker = teller.clone();
+        taker.mode_lines = "DisableExternalCache on\n".into();
+        let mut pair = Pair::new(teller, taker);
+        Kernel::of(&pair.a.ns).create_at(&plain(0, flows), 0);
+        pair.start();
+        let mut kernel = Kernel::of(&pair.b.ns);
+        wait_until(Duration::from_secs(40), "the kernel has them", || {
+            Snapshot::of(&mut kernel, Ignore::default()).lines.len() == flows as usize
+        });
+        std::thread::sleep(Duration::from_secs(3));
+        let told = pair.a.log().matches("sending bulk update").count();
+        assert!(told <= 3, "told {told} times over {link:?}");
+    }
+}

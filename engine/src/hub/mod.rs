@@ -409,7 +409,7 @@ impl Hub {
             Outcome::Census { flows, silent } => self.census(now, flows, silent),
             Outcome::NoSpace(objects) => self.watch.no_space(objects),
             Outcome::NearlyFull => self.watch.nearly_full(),
-            Outcome::Refused => self.request_resync(),
+            Outcome::Refused => self.request_later(now),
             Outcome::Forgotten(ends) => {
                 if self.forgotten == 0 {
                     self.log.warning(format_args!(

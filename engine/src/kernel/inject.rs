@@ -63,6 +63,11 @@ impl KernelSide {
         self.config.inject_queue_max.saturating_sub(self.inject.len())
     }
 
+    /// So many objects found no room even to wait for room here.
+    pub(crate) const fn refuse_injections(&mut self, objects: u64) {
+        self.counters.inject_refused += objects;
+    }
+
     fn queue_injection(&mut self, job: Job, object: Object) -> Result<(), QueueFull> {
         if self.inject_room() == 0 {
             self.counters.inject_refused += 1;
