@@ -127,10 +127,11 @@ impl Shard {
         true
     }
 
-    /// A reading has to wait until more of it is told.
+    /// A reading for the peer has to wait until more of it is told.
     pub(crate) fn bypass_saturated(&self) -> bool {
         let internal = &self.caches.internal;
-        self.bypass.is_some() && internal.pending_len() > internal.limit() / 2
+        let told = |bypass: Bypass| bypass.reading == Some(TableUse::Reconcile);
+        self.bypass.is_some_and(told) && internal.pending_len() > internal.limit() / 2
     }
 
     /// The change of a flow was told, or never will be: nothing is kept of it.

@@ -140,6 +140,12 @@ impl ResyncPlan {
         self.flush || self.purpose() == Some(TableUse::Flush)
     }
 
+    /// Whether somebody waits for the end of a reading that is for the peer.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        self.purpose() == Some(TableUse::Reconcile)
+            && (self.flush || self.merge || self.list || self.committed)
+    }
+
     /// The shards that the reading under way is for.
     pub(crate) fn shards(&self) -> ShardSet {
         self.reading.map_or(ShardSet(0), |reading| reading.shards)

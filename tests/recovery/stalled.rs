@@ -8,6 +8,7 @@ use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
+use shardtrack_tests::snapshot::{Ignore, Snapshot};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Time over which processor time is taken.
@@ -50,5 +51,31 @@ fn a_peer_that_is_not_there_costs_nothing() {
         assert_eq!(bulks, usize::from(lines.is_empty()), "{mode:?}");
         pair.b.start();
         wait_equal(LIMIT, "flows of the receiver", &flows.into(), || pair.b.cached(false));
+    }
+}
+
+/// The reading of the table for a peer that is not there once held up all who wanted to read it or to
+/// empty it, until the peer came.
+#[test]
+fn a_reading_for_a_peer_that_is_not_there_gives_way() {
+    need_root!();
+    let _alone = alone();
+    let flows = 60_000;
+    for shards in [1, 2] {
+        let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Tcp);
+        setup.mode_lines = "DisableInternalCache on\n".into();
+        setup.hash_limit = 100_000;
+        setup.engine = format!("Shards {shards}");
+        let mut pair = Pair::new(setup.clone(), setup);
+        Kernel::of(&pair.a.ns).create_at(&plain(0, flows), 0);
+        pair.a.start();
+        assert_eq!(pair.a.client(&["-i"]).lines().count(), flows as usize);
+        pair.b.start();
+        wait_equal(LIMIT, "flows of the receiver", &flows.into(), || pair.b.cached(false));
+        pair.b.kill9();
+        pair.a.client(&["-B"]);
+        pair.a.client(&["-F"]);
+        let left = Snapshot::of(&mut Kernel::of(&pair.a.ns), Ignore::default()).lines.len();
+        assert_eq!(left, 0);
     }
 }

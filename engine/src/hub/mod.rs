@@ -291,6 +291,12 @@ impl Hub {
         self.listing.has_room() && self.shards.has_room_for_dump()
     }
 
+    /// Whether a reading that finds no room for long is to be given up, and repeated later: without an
+    /// internal cache it may wait for a peer that is not there.
+    pub fn dump_is_in_the_way(&self) -> bool {
+        self.bypass && self.plan.is_in_the_way()
+    }
+
     /// Does what became due and takes what the shards answered.
     pub fn turn(&mut self, now: Instant) {
         self.session_turn(now);

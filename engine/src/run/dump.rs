@@ -65,6 +65,20 @@ impl DumpReader {
         })
     }
 
+    /// Gives the reading up, if nothing of it is on its way; whether it has. What the kernel has yet to
+    /// tell goes with the socket.
+    ///
+    /// # Errors
+    /// If there is no other socket.
+    pub(super) fn give_up(&mut self) -> Result<bool, IoError> {
+        if self.asked {
+            return Ok(false);
+        }
+        self.socket = RequestSocket::open(4 * DATAGRAM_BYTES, 0)?;
+        self.end();
+        Ok(true)
+    }
+
     /// Makes the buffers.
     pub(super) fn start(&mut self, ring: &mut Ring) -> Result<(), IoError> {
         self.group = Some(ring.add_group(4, DATAGRAM_BYTES)?);

@@ -24,6 +24,8 @@ pub(super) struct HubThread {
     pub(super) ring: Ring,
     pub(super) peers: Peers,
     pub(super) dump: DumpReader,
+    /// Since when there is no room for more of the table.
+    pub(super) dump_waits: Option<Instant>,
     pub(super) clients: Clients,
     pub(super) listener: Option<Fd>,
     /// When connections are taken again after one was not.
@@ -49,6 +51,8 @@ pub(super) const SIGNALS: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// How long a reading of the table that has to wait does so before it is looked again.
 const DUMP_PAUSE: Duration = Duration::from_millis(1);
+/// How long it waits before it gives way to others.
+const DUMP_PATIENCE: Duration = Duration::from_secs(1);
 /// Time given to clients to take their last answer when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -120,6 +124,7 @@ impl HubThread {
         if reads {
             self.dump.ask(&mut self.ring)?;
         }
+        self.give_way(now, reads)?;
         let sent = self.io.send_requests(now, &mut self.ring, &mut self.hub.shards.local)?;
         self.peers.handle_timeout(now, &mut self.ring)?;
         let blocked = self.peers.transmit(now, &mut self.ring, &mut self.hub)?;
@@ -138,6 +143,20 @@ impl HubThread {
             load = Load::Busy;
         }
         self.rest(now, load, blocked)
+    }
+
+    /// Gives up a reading that has no room for long, if somebody waits for its end.
+    fn give_way(&mut self, now: Instant, reads: bool) -> Result<(), IoError> {
+        if reads || !self.dump.is_running() {
+            self.dump_waits = None;
+            return Ok(());
+        }
+        let since = *self.dump_waits.get_or_insert(now);
+        let long = now.saturating_duration_since(since) >= DUMP_PATIENCE;
+        if long && self.hub.dump_is_in_the_way() && self.dump.give_up()? {
+            self.hub.dump_ended(now, false);
+        }
+        Ok(())
     }
 
     fn rest(&mut self, now: Instant, mut load: Load, blocked: bool) -> Result<(), IoError> {

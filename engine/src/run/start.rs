@@ -162,6 +162,7 @@ impl Daemon {
             ring: hub_ring,
             peers: Peers::new(channels).map_err(StartError::Link)?,
             dump: DumpReader::open(expectations).map_err(StartError::Kernel)?,
+            dump_waits: None,
             clients: Clients::new(),
             listener: parts.control.map(|listener| Fd::from(OwnedFd::from(listener))),
             accept_again: None,
