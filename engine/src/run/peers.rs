@@ -168,6 +168,10 @@ impl Peers {
             && let Some(channel) = self.channels.get_mut(before)
         {
             channel.abandon(ring, now);
+            if channel.is_stream() {
+                // What waited for it has gone with it.
+                hub.link_failed(now);
+            }
         }
         Ok(())
     }
