@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::cond::{settle, wait_for};
+use crate::cond::wait_for;
 use crate::flows::{marked, plain_flow};
 use crate::kernel::Kernel;
 use crate::netns::Netns;
@@ -97,7 +97,15 @@ pub fn apart(pair: &Pair, limit: Duration, lossy: bool) -> Option<String> {
         (own == table && (other == table || (lossy && other > table))).then_some(())
     });
     // The counts may agree before the last states are there.
-    settle(limit, Duration::from_millis(1500), || pair.b.cached(false));
+    let mut differing = None;
+    wait_for(limit, || {
+        differing = differing_now(pair, table, lossy);
+        differing.is_none().then_some(())
+    });
+    differing
+}
+
+fn differing_now(pair: &Pair, table: u64, lossy: bool) -> Option<String> {
     let masks = Masks { zero_mark: true, ..Masks::NONE };
     let sent = cache_lines(&pair.a.client(&["-i"]), masks);
     let mut received = cache_lines(&pair.b.client(&["-e"]), masks);
