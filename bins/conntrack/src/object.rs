@@ -165,6 +165,10 @@ fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
         L4 { a: port(a), b: port(b) }
     };
     if matches!(protocol, proto::ICMP | proto::ICMPV6) {
+        // Saved lines name both ends of the reply, of which a translation may tell one.
+        let (dst, src) = (r.src_nat.address, r.dst_nat.address);
+        let whole = r.reply_src.or(src).is_some() && r.reply_dst.or(dst).is_some();
+        let reply = if whole { reply } else { Err(INVALID) };
         return icmp(r, orig?, has_reply.then_some(reply));
     }
     // The kernel takes no reply of a protocol with ports that names none.
@@ -298,5 +302,12 @@ mod tests {
         assert_eq!(made(&format!("{v4} --icmp-type 3 {ends}")), None, "it has no answer");
         assert_eq!(made(&format!("{v4} --icmp-type 8 -s ::1 -d ::2")), None);
         assert_eq!(made(&format!("{v4} --icmp-type 8 -r 10.0.0.1 -q 10.0.0.2")), None);
+        let back = format!("{v4} --icmp-type 8 {ends} -r 10.0.0.3");
+        assert_eq!(made(&back), None, "half a reply");
+        assert!(made(&format!("{back} -n 10.0.0.4")).is_some());
+        assert_eq!(
+            made(&format!("{back} -q 10.0.0.4")).unwrap(),
+            "10.0.0.1:3 10.0.0.2:2048 / 10.0.0.3:3 10.0.0.4:0"
+        );
     }
 }
