@@ -31,6 +31,7 @@ pub fn main() -> ExitCode {
     let words: Vec<Vec<u8>> = std::env::args_os().map(|word| word.into_vec()).collect();
     let posix = std::env::var_os("POSIXLY_CORRECT").is_some();
     match command_line(&words, posix) {
+        Ok(()) if output::is_incomplete() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure::complain(&failure.text);

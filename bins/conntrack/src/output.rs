@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::io::Interrupts;
@@ -19,13 +20,19 @@ const CAPACITY: usize = PIECE + 8192;
 /// How long a reader that does not read, or not all, is waited for after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Whether something could not be written to standard output, of which a process has one. Told once.
+static INCOMPLETE: AtomicBool = AtomicBool::new(false);
+
+/// Whether something could not be written: the command has not done all of what it was for.
+pub(crate) fn is_incomplete() -> bool {
+    INCOMPLETE.load(Ordering::Relaxed)
+}
+
 /// The buffer. Lines are appended to [`Out::buffer`].
 pub(crate) struct Out {
     pub(crate) buffer: Vec<u8>,
     // Not the standard library's stream, which would collect what was collected already.
     file: File,
-    /// Whether something could not be written, which is told once.
-    failed: bool,
     /// When the grace ends, once a signal was noticed.
     leave_at: Option<Instant>,
 }
@@ -34,7 +41,7 @@ impl Out {
     pub(crate) fn new() -> Result<Self, Failure> {
         let fd = io::stdout().as_fd().try_clone_to_owned().map_err(|e| failure(&e))?;
         let buffer = Vec::with_capacity(CAPACITY);
-        Ok(Self { buffer, file: fd.into(), failed: false, leave_at: None })
+        Ok(Self { buffer, file: fd.into(), leave_at: None })
     }
 
     /// Whether what was collected is written after this line.
@@ -87,13 +94,13 @@ impl Out {
         Ok(self.buffer.is_empty())
     }
 
-    /// Writes so many octets of what was collected. Where that fails, the command goes on: what it
-    /// changes is not left half done, and it ends with the status that the original has.
+    /// Writes so many octets of what was collected. Where that fails, the command goes on, so that
+    /// what it changes is not left half done.
     fn write(&mut self, count: usize) {
-        if !self.failed
+        if !is_incomplete()
             && let Err(error) = self.file.write_all(&self.buffer[..count])
         {
-            self.failed = true;
+            INCOMPLETE.store(true, Ordering::Relaxed);
             complain(&failure(&error).text);
         }
         self.buffer.drain(..count);
