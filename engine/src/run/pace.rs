@@ -14,7 +14,7 @@ const BATCH: usize = 256;
 const RECEIVED_BATCH: usize = 8;
 /// How many lingers a thread that only receives waits: nobody waits for what a backup knows, and
 /// a wake-up costs as much as a dozen messages.
-const RECEIVED_LINGERS: u32 = 8;
+const RECEIVED_LINGERS: u32 = 4;
 /// Longest sleep. Readiness of a BPF ring is reported once; should a report be missed, this bounds
 /// what that costs.
 const SLEEP_MAX: Duration = Duration::from_millis(100);
