@@ -329,8 +329,8 @@ impl KernelSide {
     }
 }
 
-/// The kernel has no flow of this tuple in this zone. If an event has shown it since it was asked for, there is
-/// a new one. Gives how many flows of the cache are gone.
+/// The kernel has no flow of this tuple in this zone. If an event has shown it since it was asked
+/// for, there is a new one. Gives how many flows of the cache are gone.
 pub(super) fn forget(caches: &mut Caches, index: FlowIndex, orig: &Tuple, zone: u16) -> u64 {
     let same = caches.internal.key_in_kernel(index) == Some((*orig, zone));
     let silent = caches.internal.meta(index).is_some_and(|meta| meta.silent);
