@@ -8,7 +8,7 @@ use io::{Completion, Errno, Fd, IoError, Outcome, Ring, Signals, Waker};
 
 use super::clients::{Clients, Said};
 use super::dump::{DumpReader, Progress};
-use super::pace::{Load, Pacer};
+use super::pace::{Load, Pacer, Turn};
 use super::peers::Peers;
 use super::shard_io::ShardIo;
 use super::tokens::Token;
@@ -186,12 +186,14 @@ impl HubThread {
             self.dump.is_running().then(|| now + DUMP_PAUSE),
         ];
         let deadline = deadline.into_iter().flatten().min();
+        let received = self.hub.shards.local.counters.received;
         let (hub, io, sleep) = (&self.hub, &self.io, &self.sleep);
         let asleep = || {
             sleep.announce();
             !hub.shards.has_inbound() && !io.has_events()
         };
-        if self.pacer.rest(&mut self.ring, load, now, deadline, asleep)? {
+        let turn = Turn { load, began: now, received };
+        if self.pacer.rest(&mut self.ring, &turn, deadline, asleep)? {
             self.sleep.end();
         }
         Ok(())

@@ -167,7 +167,7 @@ impl Daemon {
             listener: parts.control.map(|listener| Fd::from(OwnedFd::from(listener))),
             accept_again: None,
             signals,
-            pacer: Pacer::new(plan.linger),
+            pacer: Pacer::new(plan.linger, Instant::now()),
             heartbeat: parts.heartbeat,
             sleep,
             workers: crew.wakers,

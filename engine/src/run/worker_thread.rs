@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use io::{FlowLookup, IoError, Outcome, Ring, RingConfig, ShardIntake, Waker};
 
-use super::pace::{Load, Pacer};
+use super::pace::{Load, Pacer, Turn};
 use super::shard_io::{Growth, ShardIo};
 use super::start::pin;
 use super::tokens::Token;
@@ -58,7 +58,7 @@ impl WorkerThread {
             worker: Worker::new(shard, parts.from_hub, parts.to_hub),
             io,
             ring,
-            pacer: Pacer::new(parts.linger),
+            pacer: Pacer::new(parts.linger, Instant::now()),
             began: parts.began,
             sleep: parts.sleep,
             hub: parts.hub,
@@ -104,7 +104,9 @@ impl WorkerThread {
                 !worker.has_inbound() && !io.has_events()
             };
             let deadline = worker.shard.poll_timeout();
-            if self.pacer.rest(&mut self.ring, load, now.at, deadline, asleep)? {
+            let received = worker.shard.counters.received;
+            let turn = Turn { load, began: now.at, received };
+            if self.pacer.rest(&mut self.ring, &turn, deadline, asleep)? {
                 self.sleep.end();
             }
         }
