@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     for round in 1..=options.rounds {
         println!("round {round} of {}", options.rounds);
         for (make, figures) in makes.into_iter().zip(&mut figures) {
-            let measured = measure(make, options.flows, rate);
+            let measured = measure(make, options, rate);
             println!("  {make:?}: {measured}");
             figures.push(measured);
         }
@@ -42,8 +42,8 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     }
     let [original, ours] = figures.map(|figures| Figures::median(&figures));
     let floors = floors.map(report::median);
-    let (flows, rounds) = (options.flows, options.rounds);
-    let text = Comparison { flows, rate, rounds, original, ours, floors }.text();
+    let &Options { flows, rounds, hash_size, .. } = options;
+    let text = Comparison { flows, rate, rounds, hash_size, original, ours, floors }.text();
     println!("\n{text}");
     if options.record {
         report::append(&text)?;
@@ -54,10 +54,11 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 /// What a node calls its losses of events, in the answer to this request.
 const OVERRUNS: (u32, &str) = (30, "netlink overrun:");
 
-fn pair_of(make: Make) -> Pair {
+fn pair_of(make: Make, hash_size: u32) -> Pair {
     let mut setup = Setup::new(make, Mode::Ftfw, Link::Udp);
-    // The original's chains are as short as they can be, and its buffers as large as ours.
-    setup.hash_size = 1 << 19;
+    // Unless told otherwise the original's chains are as short as they can be; its buffers are as
+    // large as ours.
+    setup.hash_size = hash_size;
     setup.event_buffer = 256 << 20;
     let mut pair = Pair::new(setup.clone(), setup);
     pair.start();
@@ -66,8 +67,9 @@ fn pair_of(make: Make) -> Pair {
 
 /// One pair of a make: replication of new flows from one to the other, then the first one fails
 /// and the other commits. Then the same flows to a fresh pair, as fast as one core creates them.
-fn measure(make: Make, flows: u32, rate: u32) -> Figures {
-    let mut pair = pair_of(make);
+fn measure(make: Make, options: &Options, rate: u32) -> Figures {
+    let &Options { flows, hash_size, .. } = options;
+    let mut pair = pair_of(make, hash_size);
     let table = plain(0, flows);
     let mut kernel = Kernel::of(&pair.a.ns);
     let before = (pair.a.cpu_time(), pair.b.cpu_time(), pair.b.resident());
@@ -87,7 +89,7 @@ fn measure(make: Make, flows: u32, rate: u32) -> Figures {
     kernel.flush();
     let (commit, commit_overruns) = commit(make, &pair.b, all);
     drop(pair);
-    let (flood, flood_overruns) = flood(make, &table);
+    let (flood, flood_overruns) = flood(make, hash_size, &table);
     Figures {
         active,
         backup,
@@ -112,8 +114,8 @@ fn commit(make: Make, node: &Node, all: u64) -> (f64, u64) {
 
 /// Seconds from the first of the events until both nodes know all flows, and how often events were
 /// lost.
-fn flood(make: Make, table: &[Flow]) -> (f64, u64) {
-    let pair = pair_of(make);
+fn flood(make: Make, hash_size: u32, table: &[Flow]) -> (f64, u64) {
+    let pair = pair_of(make, hash_size);
     let all = table.len() as u64;
     let begin = Instant::now();
     Kernel::of(&pair.a.ns).create(table);

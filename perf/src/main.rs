@@ -42,6 +42,7 @@ usage: shardtrack-perf COMMAND [OPTIONS]
   --rate N       operations per second, 0 for as fast as possible (0; compare, filter: 60000, soak: 20000)
   --rounds N     how often everything is measured (3)
   --original     compare the original with itself
+  --hash-size N  compare: HashSize of both, as many chains as the original's caches have (524288)
   --mode M       soak: ftfw, notrack or alarm (ftfw)
   --seconds N    soak: for how long (600)
   --part PART    listings, changes or events only (cli)
@@ -59,6 +60,7 @@ struct Options {
     operation: flood::Operation,
     record: bool,
     original: bool,
+    hash_size: u32,
     part: Option<Part>,
     mode: Mode,
     seconds: u32,
@@ -109,6 +111,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexop
         operation: flood::Operation::Create,
         record: false,
         original: false,
+        hash_size: 1 << 19,
         part: None,
         mode: Mode::Ftfw,
         seconds: 600,
@@ -128,6 +131,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, lexop
             Long("record") => options.record = true,
             Long("part") => options.part = Some(parser.value()?.parse()?),
             Long("original") => options.original = true,
+            Long("hash-size") => options.hash_size = parser.value()?.parse()?,
             Long("mode") => options.mode = mode_of(&parser.value()?.string()?)?,
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             _ => return Err(argument.unexpected()),

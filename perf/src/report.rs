@@ -74,6 +74,8 @@ pub(crate) struct Comparison {
     pub(crate) rate: u32,
     /// Rounds.
     pub(crate) rounds: u32,
+    /// `HashSize` of both.
+    pub(crate) hash_size: u32,
     /// Medians of the original.
     pub(crate) original: Figures,
     /// Medians of ours.
@@ -85,11 +87,11 @@ pub(crate) struct Comparison {
 impl Comparison {
     /// The record of the comparison; what is not as it should be is marked.
     pub(crate) fn text(&self) -> String {
-        let Self { flows, rate, rounds, original, ours, floors } = self;
+        let Self { flows, rate, rounds, hash_size, original, ours, floors } = self;
         let [silent, listened] = floors;
         let mut text = format!(
             "## {}: {flows} IPv4 TCP flows, FTFW over UDP, default shards\n\n\
-             `shardtrack-perf compare --flows {flows} --rate {rate} --rounds {rounds} --record`; \
+             `shardtrack-perf compare --flows {flows} --rate {rate} --rounds {rounds} --hash-size {hash_size} --record`; \
              {}. Medians of {rounds} rounds, in which original, ours and bare loop take turns.\n\n\
              | | original | ours | ratio | wanted | |\n|---|---|---|---|---|---|\n",
             date(),
@@ -209,6 +211,7 @@ mod tests {
             flows: 500_000,
             rate: 60_000,
             rounds: 3,
+            hash_size: 1 << 19,
             original,
             ours,
             floors: [1.0, 1.5],
