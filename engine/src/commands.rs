@@ -1,11 +1,12 @@
 //! Commands from the control socket that take more than one turn: each is cut into orders to the
 //! shards, and its answer is put together from their outcomes.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::command::{Format, Object, Side};
-use crate::kernel::CommitReport;
+use crate::kernel::{Coming, CommitReport, FlowKey};
 use crate::order::{Asker, CommitPass, Order, Outcome};
 use crate::report::ShardReport;
 
@@ -57,16 +58,37 @@ struct Commit {
     /// Flows that the pass under way has put into the kernel.
     put: u64,
     /// Flows that it has left because their masters were missing.
-    left_orphaned: u64,
+    orphaned: u64,
+    /// Which, of the shards where it has put none.
+    orphans: HashSet<FlowKey>,
 }
 
 /// What a commit is at. The kernel makes no messages about the flows that are made while nobody
 /// hears of new ones, which is half of the time that it takes; the table is read afterwards.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Hush,
     Pass(CommitPass),
     Listen,
+}
+
+impl Commit {
+    /// Which masters another pass may bring to what this one has left. As long as it has put
+    /// something in, that may be one. Else what waits for none of the others goes in without its
+    /// master, and the others may follow it, whatever the number of generations; where all wait for
+    /// one another, which no kernel has, all go in so.
+    fn coming(&mut self) -> Coming {
+        let left = std::mem::take(&mut self.orphans);
+        match &self.stage {
+            _ if self.put > 0 => Coming::Any,
+            Stage::Pass(CommitPass::Orphans(Coming::Left(before)))
+                if before.len() == left.len() =>
+            {
+                Coming::None
+            }
+            _ => Coming::Left(Arc::new(left)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,12 +174,13 @@ impl Commands {
             began: now,
             flows_ended: None,
             stage: Stage::Hush,
-            passes: passes.iter().copied().collect(),
+            passes: passes.iter().cloned().collect(),
             left: self.shards,
             flows: None,
             expectations: None,
             put: 0,
-            left_orphaned: 0,
+            orphaned: 0,
+            orphans: HashSet::new(),
         });
         self.all(|| Order::HearNew(false))
     }
@@ -172,7 +195,7 @@ impl Commands {
         match outcome {
             Outcome::Snapshot(snapshot) => self.snapshot(k, *snapshot),
             Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
-            Outcome::Commit(report) => self.committed(now, Some(report)),
+            Outcome::Commit { report, left } => self.committed(now, Some((report, left))),
             Outcome::HearsNew => self.committed(now, None),
             Outcome::Flushed => self.flushed(),
             Outcome::ReadBegun
@@ -217,14 +240,15 @@ impl Commands {
     }
 
     /// A shard has ended a stage of the commit.
-    fn committed(&mut self, now: Instant, report: Option<CommitReport>) -> Vec<Step> {
+    fn committed(&mut self, now: Instant, done: Option<(CommitReport, Vec<FlowKey>)>) -> Vec<Step> {
         let Some(commit) = &mut self.commit else { return Vec::new() };
-        if let (Stage::Pass(pass), Some(report)) = (commit.stage, report) {
+        if let (Stage::Pass(pass), Some((report, left))) = (&commit.stage, done) {
             let total = match pass {
                 CommitPass::Expectations => &mut commit.expectations,
-                CommitPass::Unrelated | CommitPass::Related | CommitPass::Orphans { .. } => {
+                CommitPass::Unrelated | CommitPass::Related | CommitPass::Orphans(_) => {
                     commit.put += report.committed;
-                    commit.left_orphaned += report.orphaned;
+                    commit.orphaned += report.orphaned;
+                    commit.orphans.extend(left);
                     &mut commit.flows
                 }
             };
@@ -236,23 +260,24 @@ impl Commands {
         }
         commit.left = self.shards;
         // What was expected by a flow that was expected itself comes before or after that one, on
-        // the same shard or on another. Each further pass has to put one more in place, so there
-        // are at most as many as masters stand behind each other.
-        if commit.left_orphaned > 0 {
-            commit.passes.push_front(CommitPass::Orphans { last: commit.put == 0 });
+        // the same shard or on another. Each further pass settles one more at least, so there are
+        // at most twice as many as masters stand behind each other.
+        if commit.orphaned > 0 {
+            let coming = commit.coming();
+            commit.passes.push_front(CommitPass::Orphans(coming));
         }
-        (commit.put, commit.left_orphaned) = (0, 0);
-        commit.stage = match (commit.passes.pop_front(), commit.stage) {
+        (commit.put, commit.orphaned) = (0, 0);
+        commit.stage = match (commit.passes.pop_front(), &commit.stage) {
             (Some(pass), _) => Stage::Pass(pass),
             (None, Stage::Listen) => return self.commit_done(),
             (None, _) => Stage::Listen,
         };
-        match commit.stage {
+        match commit.stage.clone() {
             Stage::Pass(pass) => {
                 if matches!(pass, CommitPass::Expectations) && commit.flows.is_some() {
                     commit.flows_ended = Some(now);
                 }
-                self.all(|| Order::Commit(pass))
+                self.all(|| Order::Commit(pass.clone()))
             }
             _ => self.all(|| Order::HearNew(true)),
         }
@@ -301,7 +326,16 @@ impl Commands {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proto_ctnl::{L4, Tuple};
+
     use super::*;
+
+    fn flow(port: u16) -> FlowKey {
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        (Tuple { src: host, dst: host, proto: 6, l4: L4::ports(port, 21) }, 0)
+    }
 
     #[test]
     fn a_pass_begins_when_all_shards_ended_the_one_before() {
@@ -314,7 +348,10 @@ mod tests {
             };
             steps.iter().map(to).eq([Some(0), Some(1)])
         };
-        let ended = || Outcome::Commit(CommitReport { committed: 3, ..CommitReport::default() });
+        let ended = || Outcome::Commit {
+            report: CommitReport { committed: 3, ..CommitReport::default() },
+            left: Vec::new(),
+        };
         let hears = |steps: &[Step], hear: bool| {
             let to = |step: &Step| match step {
                 Step::Order(k, Order::HearNew(h)) if *h == hear => Some(*k),
@@ -344,21 +381,34 @@ mod tests {
         commands.commit(Asker(1), now, &[CommitPass::Related]);
         commands.outcome(now, 0, Outcome::HearsNew);
         commands.outcome(now, 1, Outcome::HearsNew);
-        let mut end = |committed: u64, orphaned: u64| {
-            let report = |committed, orphaned| {
-                Outcome::Commit(CommitReport { committed, orphaned, ..CommitReport::default() })
+        // What shard 0 puts in, and what shard 1 leaves.
+        let mut end = |committed: u64, left: &[u16]| {
+            let ended = |committed, left: &[u16]| Outcome::Commit {
+                report: CommitReport {
+                    committed,
+                    orphaned: left.len() as u64,
+                    ..CommitReport::default()
+                },
+                left: left.iter().map(|&port| flow(port)).collect(),
             };
-            assert!(commands.outcome(now, 0, report(committed, 0)).is_empty());
-            let steps = commands.outcome(now, 1, report(0, orphaned));
+            assert!(commands.outcome(now, 0, ended(committed, &[])).is_empty());
+            let steps = commands.outcome(now, 1, ended(0, left));
             match &steps[..] {
-                [Step::Order(0, Order::Commit(pass)), Step::Order(1, _)] => Some(*pass),
+                [Step::Order(0, Order::Commit(pass)), Step::Order(1, _)] => Some(pass.clone()),
                 _ => None,
             }
         };
-        assert_eq!(end(5, 3), Some(CommitPass::Orphans { last: false }));
-        assert_eq!(end(1, 2), Some(CommitPass::Orphans { last: false }));
-        assert_eq!(end(0, 2), Some(CommitPass::Orphans { last: true }));
-        assert_eq!(end(2, 0), None, "the end");
+        let orphans = |coming| Some(CommitPass::Orphans(coming));
+        let only =
+            |ports: &[u16]| Coming::Left(Arc::new(ports.iter().map(|&port| flow(port)).collect()));
+        assert_eq!(end(5, &[1, 2, 3, 4, 5]), orphans(Coming::Any));
+        assert_eq!(end(1, &[1, 2, 3, 4]), orphans(Coming::Any));
+        assert_eq!(end(0, &[1, 2, 3, 4]), orphans(only(&[1, 2, 3, 4])));
+        assert_eq!(end(1, &[2, 3, 4]), orphans(Coming::Any), "the first may be their master");
+        assert_eq!(end(0, &[2, 3, 4]), orphans(only(&[2, 3, 4])));
+        assert_eq!(end(0, &[3, 4]), orphans(only(&[3, 4])), "the second was refused");
+        assert_eq!(end(0, &[3, 4]), orphans(Coming::None), "they wait for each other");
+        assert_eq!(end(2, &[]), None, "the end");
     }
 
     #[test]

@@ -48,9 +48,7 @@ impl Shard {
                 let began = match pass {
                     CommitPass::Unrelated => self.kernel.start_commit(Pass::Unrelated),
                     CommitPass::Related => self.kernel.start_commit(Pass::Related),
-                    CommitPass::Orphans { last } => {
-                        self.kernel.start_commit(Pass::Orphans { last })
-                    }
+                    CommitPass::Orphans(coming) => self.kernel.start_commit(Pass::Orphans(coming)),
                     CommitPass::Expectations => self.kernel.start_commit_expects(),
                 };
                 debug_assert!(began, "the hub gives one pass at a time");
@@ -188,9 +186,12 @@ impl Shard {
 
     fn kernel_event(&mut self, event: KernelEvent) {
         let outcome = match event {
-            KernelEvent::CommitDone(report) | KernelEvent::CommitExpectsDone(report) => {
-                Outcome::Commit(report)
+            KernelEvent::CommitDone(report) => {
+                let left =
+                    if report.committed == 0 { self.kernel.left(&self.caches) } else { Vec::new() };
+                Outcome::Commit { report, left }
             }
+            KernelEvent::CommitExpectsDone(report) => Outcome::Commit { report, left: Vec::new() },
             KernelEvent::FlushDone(report) => Outcome::Read { again: report.repeat },
             KernelEvent::ResyncDone(report) => Outcome::Read { again: report.repeat },
             KernelEvent::Failed(failure) => Outcome::Failed(failure),

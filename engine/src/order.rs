@@ -2,7 +2,7 @@
 //! one shard can do between two drains of its events.
 
 use crate::command::{Format, Object, Side};
-use crate::kernel::{CommitReport, Failure};
+use crate::kernel::{Coming, CommitReport, Failure, FlowKey};
 use crate::report::ShardReport;
 
 /// A number of the hub's for who asked; comes back with the outcome.
@@ -10,17 +10,14 @@ use crate::report::ShardReport;
 pub struct Asker(pub u32);
 
 /// Which entries a commit takes: masters go before the flows that they expect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitPass {
     /// Flows without a master.
     Unrelated,
     /// Flows with one.
     Related,
     /// Flows whose master was missing in the pass before.
-    Orphans {
-        /// Without their masters, as no pass will bring them.
-        last: bool,
-    },
+    Orphans(Coming),
     /// Expectations.
     Expectations,
 }
@@ -113,7 +110,12 @@ pub enum Outcome {
     /// [`Order::HearNew`] is done.
     HearsNew,
     /// A pass of a commit has ended.
-    Commit(CommitReport),
+    Commit {
+        /// What it did.
+        report: CommitReport,
+        /// What it left, unless it has put something in: that may have been what they need.
+        left: Vec<FlowKey>,
+    },
     /// The caches are empty.
     Flushed,
     /// What the kernel's table says from now on is newer than every event that was handled.

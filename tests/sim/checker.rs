@@ -311,13 +311,17 @@ fn takeover(world: &mut World) {
     let over = run_out(world, to);
     // However many generations there are, and whatever the cache has first. A master that is not
     // there is a loss, but none of the flow.
-    let is_there =
-        |key: &Key| before.contains_key(key) || expected.contains_key(key) && !over.contains(key);
+    let is_there = |key: &Key| before.contains_key(key) || expected.contains_key(key);
+    let mut unsure = BTreeSet::new();
     for (key, view) in &expected {
         let mut view = *view;
-        if view.master.is_some_and(|master| !is_there(&(master, key.1))) {
-            view.master = None;
-            view.status = view.status.without(Status::EXPECTED);
+        if let Some(master) = view.master.map(|master| (master, key.1)) {
+            if !is_there(&master) {
+                view.master = None;
+                view.status = view.status.without(Status::EXPECTED);
+            } else if !before.contains_key(&master) && over.contains(&master) {
+                unsure.insert(*key);
+            }
         }
         should.insert(*key, view);
     }
@@ -337,9 +341,10 @@ fn takeover(world: &mut World) {
                 // An entry that is updated keeps the state that nobody told; a new one has none.
                 view.protoinfo = None;
             }
-            if before.contains_key(key) {
+            if before.contains_key(key) || unsure.contains(key) {
                 // An entry that is updated keeps its master, as no update changes that; it is not
-                // worth a replacement, which fails where the new master is missing.
+                // worth a replacement, which fails where the new master is missing. And a new one
+                // has none if that was left out.
                 view.master = None;
                 view.status = view.status.without(Status::EXPECTED);
             }

@@ -4,35 +4,49 @@
 //! nothing: what comes and goes meanwhile is committed or not. Flows that have run out are not
 //! brought back to life.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
-use proto_ctnl::{ExpectPresent, Present};
+use proto_ctnl::{ExpectPresent, Present, Tuple};
 
 use crate::cache::{Cache, FlowIndex};
 use crate::caches::Caches;
 use crate::expects::ExpectIndex;
 
-use super::batch::Slot;
+use super::batch::{Slot, zone};
 use super::errno::EOPNOTSUPP;
 use super::plan::{Job, Next};
-use super::report::{CommitReport, KernelCounters, KernelEvent};
+use super::report::{CommitReport, KernelCounters, KernelEvent, Object};
 use super::{KernelSide, request};
 
 /// Flows looked at per call without finding one to commit.
 const SCAN_MAX: u32 = 4096;
 
+/// A flow by its original tuple and zone.
+pub type FlowKey = (Tuple, u16);
+
+/// Which masters another pass may bring. A flow whose master is none of them goes in without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Coming {
+    /// Any.
+    Any,
+    /// These, which were left themselves on one of the shards: they go in first, so that what they
+    /// expected finds them.
+    Left(Arc<HashSet<FlowKey>>),
+    /// None.
+    None,
+}
+
 /// Which flows a pass commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// Those that stand alone. To be done on all shards before the other pass begins on any.
     Unrelated,
     /// Those that were expected by another flow's helper.
     Related,
     /// Those that the pass before left because their masters were missing.
-    Orphans {
-        /// Nothing brings the masters any more: the flows go in without them.
-        last: bool,
-    },
+    Orphans(Coming),
 }
 
 /// A pass over the external flow cache.
@@ -53,7 +67,14 @@ pub(super) struct CommitRun {
 impl CommitRun {
     /// Leaves a flow without its master to another pass, if there is one.
     pub(super) fn leave(&mut self, slot: &Slot) -> bool {
-        if self.pass == (Pass::Orphans { last: true }) {
+        let may_come = match (&self.pass, &slot.object) {
+            (Pass::Orphans(Coming::None), _) => false,
+            (Pass::Orphans(Coming::Left(left)), Object::Flow(flow)) => {
+                left.contains(&(flow.master, zone(flow)))
+            }
+            _ => true,
+        };
+        if !may_come {
             return false;
         }
         self.open = self.open.saturating_sub(1);
@@ -83,7 +104,7 @@ impl CommitRun {
     /// The place of the next flow of this pass, none at the end.
     fn advance(&mut self, cache: &Cache) -> Option<FlowIndex> {
         let index = match self.pass {
-            Pass::Orphans { .. } => self.left.next(),
+            Pass::Orphans(_) => self.left.next(),
             Pass::Unrelated | Pass::Related => self.cursor.and_then(|at| cache.next_from(at)),
         };
         self.cursor = index.map(FlowIndex::next);
@@ -163,6 +184,11 @@ impl KernelSide {
         });
         self.busy = true;
         true
+    }
+
+    /// What the last pass left.
+    pub fn left(&self, caches: &Caches) -> Vec<FlowKey> {
+        self.left.iter().filter_map(|index| caches.external.key(*index)).collect()
     }
 
     /// Begins to commit the expectations. Their masters must be in the kernel, so both passes

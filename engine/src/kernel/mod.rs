@@ -48,7 +48,7 @@ use crate::cache::FlowIndex;
 use crate::caches::Caches;
 use crate::filter::FlowFilter;
 
-pub use commit::Pass;
+pub use commit::{Coming, FlowKey, Pass};
 pub use inject::{InjectKind, QueueFull};
 pub use look::LOOK_BURST;
 pub use origin::{Effect, Lane, Origin, Ports};

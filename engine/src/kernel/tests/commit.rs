@@ -1,6 +1,8 @@
 //! Commit: every answer of the kernel.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use proto_ctnl::{ExpectPresent, L4, ProtoInfo, Sctp, Tcp};
 
@@ -60,7 +62,7 @@ fn the_expected_of_the_expected_come_after_their_masters() {
     let mut report = commit(&mut b, Pass::Related);
     assert_eq!((report.committed, report.orphaned, report.failed), (1, 3, 0));
     for left in (0..3).rev() {
-        report = commit(&mut b, Pass::Orphans { last: false });
+        report = commit(&mut b, Pass::Orphans(Coming::Any));
         assert_eq!((report.committed, report.orphaned), (1, left));
     }
     assert_eq!(b.table.iter().filter(|flow| flow.status == Status(0xf)).count(), 4);
@@ -72,14 +74,34 @@ fn a_master_that_is_gone_costs_the_master_and_not_the_flow() {
     let mut b = bench();
     b.external(&with_helper(with_master(tcp(20), 21), "sip"));
     assert_eq!(commit(&mut b, Pass::Related).orphaned, 1);
-    let report = commit(&mut b, Pass::Orphans { last: false });
+    let report = commit(&mut b, Pass::Orphans(Coming::Any));
     assert_eq!((report.orphaned, report.without_master), (1, 0));
-    let report = commit(&mut b, Pass::Orphans { last: true });
+    let report = commit(&mut b, Pass::Orphans(Coming::None));
     let lacking = (report.without_master, report.without_helper);
     assert_eq!((report.committed, report.failed, lacking), (1, 0, (1, 1)));
     assert_eq!((b.table.len(), b.table[0].status), (1, Status(0xe)), "it is not EXPECTED");
     assert_eq!(b.side.counters().without_master, 1);
-    assert_eq!(commit(&mut b, Pass::Orphans { last: true }), CommitReport::default());
+    assert_eq!(commit(&mut b, Pass::Orphans(Coming::None)), CommitReport::default());
+}
+
+/// The oldest is missing; its child goes in without it, and the others follow that one.
+#[test]
+fn a_master_goes_in_without_its_own_before_what_it_expected_does() {
+    let mut b = bench();
+    for port in (2..=4).rev() {
+        b.external(&with_master(tcp(port), port - 1));
+    }
+    assert_eq!(commit(&mut b, Pass::Related).orphaned, 3);
+    let left: HashSet<FlowKey> = b.side.left(&b.caches).into_iter().collect();
+    assert_eq!(left.len(), 3);
+    let report = commit(&mut b, Pass::Orphans(Coming::Left(Arc::new(left))));
+    assert_eq!((report.committed, report.without_master, report.orphaned), (1, 1, 2));
+    for left in (0..2).rev() {
+        let report = commit(&mut b, Pass::Orphans(Coming::Any));
+        assert_eq!((report.committed, report.without_master, report.orphaned), (1, 0, left));
+    }
+    assert_eq!(b.table[0].orig, tcp(2).orig, "the first");
+    assert_eq!(b.table.iter().filter(|flow| flow.status == Status(0xf)).count(), 2);
 }
 
 #[test]
