@@ -327,8 +327,7 @@ impl Cache {
                 Ok(stored)
             }
             Some(slot)
-                if self.table.is_dead(slot)
-                    || self.table.at(slot).is_other(flow, &self.extras.pairs) =>
+                if self.table.is_dead(slot) || self.table.at(slot).is_other(flow, &self.extras) =>
             {
                 let stored = self.rewrite(slot, flow, now);
                 self.table.set_partial(slot, true);

@@ -176,11 +176,16 @@ impl Entry {
         }
     }
 
-    /// Whether `flow`, of the same key, is another one: a flow keeps its identifier and its reply
-    /// tuple for life. Nothing is known of what either lacks.
-    pub(crate) fn is_other(&self, flow: &Flow, pairs: &Pairs) -> bool {
+    /// Whether `flow`, of the same key, is another one: a flow keeps its identifier, its reply
+    /// tuple and its master for life. Nothing is known of what either lacks.
+    pub(crate) fn is_other(&self, flow: &Flow, extras: &Extras) -> bool {
+        let pairs = &extras.pairs;
         let both = Present(self.present.0 & flow.present.0);
         if both.any(Present::ID) && self.id != flow.id {
+            return true;
+        }
+        let either = Present(self.present.0 | flow.present.0);
+        if either.any(Present::MASTER) && self.has_other_master(flow, both, &extras.sides) {
             return true;
         }
         let reply = &flow.reply;
@@ -195,6 +200,16 @@ impl Entry {
             (src, dst) => Pair::new(src, dst) == *pairs.at(self.second[0]),
         };
         !same || self.second_l4 != reply.l4
+    }
+
+    /// Whether one was expected by another flow than the other, or by none. An update may leave the
+    /// master out, but says in its status that there is one.
+    #[cold]
+    fn has_other_master(&self, flow: &Flow, both: Present, sides: &Sides) -> bool {
+        let expected = |status: Status| status.has(Status::EXPECTED);
+        let side = sides.get(self.side).unwrap_or(&Side::EMPTY);
+        both.any(Present::STATUS) && expected(self.status()) != expected(flow.status)
+            || both.any(Present::MASTER) && side.master != flow.master
     }
 
     /// The original tuple.

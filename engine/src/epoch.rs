@@ -281,7 +281,7 @@ impl Cache {
     /// be newer. Whether anything was lacking.
     fn complete(&mut self, slot: u32, flow: &Flow) -> bool {
         let entry = self.table.at(slot);
-        if !self.table.is_partial(slot) || entry.is_other(flow, &self.extras.pairs) {
+        if !self.table.is_partial(slot) || entry.is_other(flow, &self.extras) {
             return false;
         }
         let mut rest = *flow;

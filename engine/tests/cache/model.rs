@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::cache::{Cache, CacheConfig, Change, Dumped, FlowIndex, Killed, Role, State};
 use proptest::prelude::*;
-use proto_ctnl::{Flow, Present, ProtoInfo, Tuple};
+use proto_ctnl::{Flow, Present, ProtoInfo, Status, Tuple};
 
 use crate::flows::{any_flow, tuple};
 
@@ -207,7 +207,12 @@ impl Model {
         let old = &self.flows[&key_of(flow)].flow;
         let new = kept(flow, self.role);
         let both = |bit| old.present.has(bit) && new.present.has(bit);
-        both(Present::ID) && old.id != new.id || both(Present::REPLY) && old.reply != new.reply
+        let related = old.present.has(Present::MASTER) || new.present.has(Present::MASTER);
+        let expected = |flow: &Flow| flow.status.has(Status::EXPECTED);
+        both(Present::ID) && old.id != new.id
+            || both(Present::REPLY) && old.reply != new.reply
+            || both(Present::MASTER) && old.master != new.master
+            || related && both(Present::STATUS) && expected(old) != expected(&new)
     }
 
     fn update(&mut self, flow: &Flow, now: u32) {

@@ -3,7 +3,7 @@
 use engine::cache::{
     Cache, CacheConfig, CacheFull, Change, Dumped, FlowIndex, Killed, Role, State,
 };
-use proto_ctnl::{Flow, Present, Synproxy};
+use proto_ctnl::{Flow, Labels, Present, Status, Synproxy};
 
 use crate::flows::{kernel_flow, tuple};
 
@@ -72,6 +72,48 @@ fn a_flow_in_the_place_of_another_is_told_as_new_until_the_peer_has_it() {
     assert_eq!(change, Change::New, "what was acknowledged is not the last");
     cache.acked(a, last);
     assert_eq!(told(&mut cache).0, Change::Update);
+}
+
+/// Of the flows of a peer only the master says that it is another one, which began in the place of
+/// the one that is known without a word of either.
+#[test]
+fn an_update_about_another_master_or_none_keeps_nothing_of_the_old_flow() {
+    let told = |master: Option<u8>, labels: u32| {
+        let mut flow = Flow { orig: tuple(1), status: Status(0xe), ..Flow::default() };
+        flow.present = Present::ORIG.or(Present::STATUS);
+        if let Some(master) = master {
+            flow.master = tuple(master);
+            flow.present.insert(Present::MASTER);
+            flow.status = Status(0xf);
+        }
+        if labels != 0 {
+            flow.labels = Labels([labels, 0, 0, 0]);
+            flow.present.insert(Present::LABELS);
+        }
+        flow
+    };
+    let mut bare = told(None, 0);
+    bare.status = Status(0xf);
+    // What was known, what an update tells, and whether it is of the same flow.
+    let cases = [
+        (told(Some(2), 1), told(Some(2), 0), true),
+        (told(Some(2), 1), bare, true),
+        (told(None, 1), told(None, 0), true),
+        (told(Some(2), 1), told(Some(3), 0), false),
+        (told(Some(2), 1), told(None, 0), false),
+        (told(None, 1), told(Some(2), 0), false),
+    ];
+    for (n, (known, update, same)) in cases.into_iter().enumerate() {
+        let mut cache = cache(Role::External, 9);
+        cache.replace(&known, 0).unwrap();
+        let index = cache.merge(&update, 1).unwrap().index;
+        let mut flow = Flow::default();
+        cache.load(index, &mut flow).unwrap();
+        let related = if same { &known } else { &update }.present.has(Present::MASTER);
+        assert_eq!(flow.present.has(Present::MASTER), related, "master, case {n}");
+        assert_eq!(flow.present.has(Present::LABELS), same, "labels, case {n}");
+        cache.verify();
+    }
 }
 
 #[test]
