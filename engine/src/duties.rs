@@ -57,7 +57,7 @@ impl Shard {
                 self.flush(which);
                 self.outcomes.push_back(Outcome::Flushed);
             }
-            Order::ReadBegin(purpose) => self.read_begin(purpose),
+            Order::ReadBegin(purpose) => self.begin_after_events(purpose),
             Order::ReadEnd { complete } => {
                 if !self.bypass_read_end(complete) {
                     self.kernel.dump_finished(now.at, &mut self.caches, complete);
@@ -76,6 +76,26 @@ impl Shard {
             }
             // The owner of the thread looks at this one itself.
             Order::Stop => {}
+        }
+    }
+
+    /// How far the events of this shard's own intake were taken, and how many have come, in counts
+    /// of one kind that only grow. To be told after each drain.
+    pub fn intake_is_at(&mut self, taken: u64, come: u64) {
+        self.intake = (taken, come);
+        if let Some((purpose, _)) = self.reading.take_if(|(_, until)| *until <= taken) {
+            self.read_begin(purpose);
+        }
+    }
+
+    /// What the table says is newer than every event that waits now: they are handled before. The
+    /// end of a flow in whose place another has begun, unheard of, would else end that one.
+    fn begin_after_events(&mut self, purpose: TableUse) {
+        let (taken, come) = self.intake;
+        if taken < come {
+            self.reading = Some((purpose, come));
+        } else {
+            self.read_begin(purpose);
         }
     }
 

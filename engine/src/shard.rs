@@ -26,7 +26,7 @@ use crate::inbox::Inbox;
 use crate::kernel::{Effect, KernelConfig, KernelSide, Origin, Ports};
 use crate::log::FlowLog;
 use crate::mesh::{BLOCK_BYTES, Content, Fate};
-use crate::order::Outcome;
+use crate::order::{Outcome, TableUse};
 use crate::snapshot::Traffic;
 
 /// Marks a token of an expectation; flow indices are below it.
@@ -124,6 +124,11 @@ pub struct Shard {
     pub(crate) cpu: Option<u16>,
     pub(crate) cpu_time: fn() -> Duration,
     flow_log: Option<Arc<dyn FlowLog>>,
+    /// How far the events of the intake were taken, and how many have come.
+    pub(crate) intake: (u64, u64),
+    /// A reading of the kernel's table that begins when the events are taken that had come before
+    /// it was asked for.
+    pub(crate) reading: Option<(TableUse, u64)>,
     /// A received object was refused since the last look.
     pub(crate) refused: bool,
     /// Forgotten ends of objects that were told to the hub.
@@ -168,6 +173,8 @@ impl Shard {
             cpu: config.cpu,
             cpu_time: config.cpu_time,
             flow_log: config.flow_log,
+            intake: (0, 0),
+            reading: None,
             refused: false,
             forgotten: 0,
             no_space: 0,

@@ -183,6 +183,11 @@ fn converge(world: &mut World, disagree: impl Fn(&World) -> Vec<String>) {
     verify(world);
 }
 
+/// Both nodes come to know what their kernels hold, and what the other's holds.
+pub(crate) fn agree(world: &mut World) {
+    converge(world, disagreements);
+}
+
 /// What an operator does after what no protocol repairs.
 fn repair(world: &mut World) {
     let settle = |world: &mut World, secs| {
@@ -239,7 +244,7 @@ fn shrink(world: &mut World, id: usize) {
 pub(crate) fn finish(world: &mut World) {
     world.calm();
     repair(world);
-    converge(world, disagreements);
+    agree(world);
     figures(world);
     takeover(world);
     clear_out(world);

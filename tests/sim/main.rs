@@ -22,6 +22,7 @@ mod world;
 
 use std::time::Duration;
 
+use engine::command::{Request, Scope};
 use network::Weather;
 use proto_sync::Mode;
 use settings::{Settings, Weights};
@@ -104,6 +105,47 @@ fn ends_that_a_partition_swallowed_are_told_when_it_is_over() {
         world.run(world.now + Duration::from_secs(30), false);
         checker::verify(&world);
         checker::finish(&mut world);
+        std::mem::forget(guard);
+    }
+}
+
+/// While new flows are not heard of, one begins in the place of another, and the word of the other's
+/// end waits behind more events than a turn takes. The table is read then, and what it says is newer.
+#[test]
+fn an_end_that_waited_does_not_end_what_the_table_showed() {
+    for seed in 0..4 {
+        let mut settings = Settings::of(seed);
+        settings.shards = [1 + seed as usize % 2; 2];
+        settings.sorted = true;
+        settings.keys = 200;
+        settings.limit = 2048;
+        settings.intake = usize::MAX;
+        settings.weather = Weather::default();
+        settings.weights = Weights { new: 1, ..Weights::default() };
+        settings.lazy_events = false;
+        (settings.stalls, settings.lost_answers, settings.broken_dumps) = (0, 0, 0);
+        let guard = Named(seed);
+        let mut world = World::new(settings);
+        world.run(world.now + Duration::from_secs(5), true);
+        world.kernels[0].keep_alive(world.now);
+        world.run(world.now + Duration::from_secs(2), false);
+        let keys: Vec<_> = world.kernels[0].table.keys().copied().collect();
+        assert!(keys.len() > 20, "{} flows", keys.len());
+        world.ask(0, Request::Commit(Scope::Flows));
+        while world.node(0).hears_new() {
+            world.run(world.now + Duration::from_micros(5), false);
+        }
+        for _ in 0..20_000 / keys.len() {
+            for key in &keys {
+                world.change(*key);
+            }
+        }
+        for key in &keys[..5] {
+            world.end_flow(0, *key);
+            world.begin(*key);
+        }
+        world.kernels[0].keep_alive(world.now);
+        checker::agree(&mut world);
         std::mem::forget(guard);
     }
 }

@@ -50,6 +50,8 @@ const BATCH_BYTES: usize = 32 * 1024;
 struct Seat {
     /// Events that the kernel raised for it.
     intake: VecDeque<Vec<u8>>,
+    /// Events taken from it.
+    taken: u64,
     /// Events lost and not told.
     lost: u64,
     answers: VecDeque<Vec<u8>>,
@@ -63,6 +65,17 @@ struct Seat {
 }
 
 impl Seat {
+    fn take_event(&mut self) -> Option<Vec<u8>> {
+        let event = self.intake.pop_front()?;
+        self.taken += 1;
+        Some(event)
+    }
+
+    /// Tells the shard how far the events are taken that the kernel sorts.
+    fn tell_intake(&self, shard: &mut Shard) {
+        shard.intake_is_at(self.taken, self.taken + self.intake.len() as u64);
+    }
+
     fn wake(&mut self, at: Instant) {
         self.wake_at = Some(self.wake_at.map_or(at, |old| old.min(at)));
     }
@@ -209,6 +222,11 @@ impl Node {
         self.seats.iter().filter_map(|seat| seat.wake_at).min()
     }
 
+    /// Whether messages are made about new flows, for every thread.
+    pub(crate) fn hears_new(&self) -> bool {
+        !self.seats.iter().any(|seat| seat.deaf_to_new)
+    }
+
     /// Nothing waits anywhere: the daemon has done all that it can at the moment.
     pub(crate) fn is_idle(&self) -> bool {
         let quiet = |seat: &Seat| seat.intake.is_empty() && seat.answers.is_empty();
@@ -290,7 +308,7 @@ impl Node {
         let moment = self.hub.begin_turn(now);
         let mut any = false;
         for _ in 0..EVENTS_PER_TURN {
-            let Some(event) = self.seats[0].intake.pop_front() else { break };
+            let Some(event) = self.seats[0].take_event() else { break };
             any = true;
             if self.settings.sorted {
                 self.hub.shards.local.on_kernel_message(moment, Content::Events, &event);
@@ -299,6 +317,9 @@ impl Node {
             }
         }
         let more = !self.seats[0].intake.is_empty();
+        if self.settings.sorted {
+            self.seats[0].tell_intake(&mut self.hub.shards.local);
+        }
         any |= take_answers(now, &mut self.seats[0], &mut self.hub.shards.local);
         any |=
             self.dump.take(now, kernel, &mut self.hub, random.chance(self.settings.broken_dumps));
@@ -367,11 +388,12 @@ impl Node {
         let worker = &mut self.workers[k - 1];
         let mut any = false;
         for _ in 0..EVENTS_PER_TURN {
-            let Some(event) = self.seats[k].intake.pop_front() else { break };
+            let Some(event) = self.seats[k].take_event() else { break };
             any = true;
             worker.shard.on_kernel_message(moment, Content::Events, &event);
         }
         let more = !self.seats[k].intake.is_empty();
+        self.seats[k].tell_intake(&mut worker.shard);
         any |= take_answers(now, &mut self.seats[k], &mut worker.shard);
         any |= worker.has_inbound();
         let mut wake_hub = false;
@@ -408,6 +430,7 @@ impl Seat {
     fn new(sleep: Arc<Sleep>, ports: Ports) -> Self {
         Self {
             intake: VecDeque::new(),
+            taken: 0,
             lost: 0,
             answers: VecDeque::new(),
             deaf_to_new: false,

@@ -195,7 +195,7 @@ impl World {
         self.begin(key);
     }
 
-    fn begin(&mut self, key: Key) {
+    pub(crate) fn begin(&mut self, key: Key) {
         if self.kernels[self.active].table.contains_key(&key) {
             return;
         }

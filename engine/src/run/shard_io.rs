@@ -121,6 +121,7 @@ impl ShardIo {
         let drained = self.intake.drain(EVENTS_PER_TURN, |message| {
             shard.on_kernel_message(now, Content::Events, message);
         });
+        shard.intake_is_at(drained.taken, drained.come);
         let any = drained.messages > 0;
         shard.counters.drains += u64::from(any);
         let filtered = self.intake.filtered();

@@ -51,6 +51,10 @@ pub(super) struct Found {
     pub(super) more: bool,
     /// Whether a record that is being written did.
     pub(super) busy: bool,
+    /// Position that was reached, in octets since the ring was made.
+    pub(super) taken: u64,
+    /// Position up to which there is something; where nothing waits, that which was reached.
+    pub(super) come: u64,
 }
 
 impl BpfRing {
@@ -150,6 +154,8 @@ impl BpfRing {
         }
         found.more = found.messages >= budget && self.position < producer;
         self.release();
+        found.taken = self.position;
+        found.come = if found.more || found.busy { self.producer_position() } else { found.taken };
         found
     }
 
@@ -236,6 +242,7 @@ mod tests {
     fn records_come_in_order_and_their_space_is_given_back() {
         let (mut kernel, mut ring) = Kernel::new();
         assert_eq!(drain(&mut ring, 10), (vec![], Found::default()));
+        let mut taken = 0;
         // Several times round, so that records cross the end.
         for round in 0..40u8 {
             let records: Vec<Vec<u8>> = (0..5).map(|i| vec![round ^ i; 100 + i as usize]).collect();
@@ -245,8 +252,12 @@ mod tests {
             assert!(ring.has_record());
             let (seen, found) = drain(&mut ring, 3);
             assert_eq!((&seen[..], found.more), (&records[..3], true));
+            assert!(taken < found.taken && found.come == kernel.producer);
+            taken = found.taken;
             let (seen, found) = drain(&mut ring, 3);
             assert_eq!((&seen[..], found.more, found.messages), (&records[3..], false, 2));
+            assert!(taken < found.taken && found.come == found.taken);
+            taken = found.taken;
             assert_eq!(kernel.consumer(), kernel.producer);
             assert!(!ring.has_record());
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proto_ctnl::bpf::{CONTROL_BYTES_PER_SHARD, CONTROL_FILTERED, CONTROL_LOST};
 
 use super::IntakeKind;
-use super::bpfring::BpfRing;
+use super::bpfring::{BpfRing, Found as BpfFound};
 use crate::error::{Context as _, IoError};
 use crate::fd::Fd;
 use crate::map::Mapping;
@@ -58,6 +58,10 @@ pub struct Drained {
     /// Whether a record ended it that the kernel is writing: look again in some ten
     /// microseconds rather than wait for readiness.
     pub busy: bool,
+    /// How far the ring was read, as a count that only grows.
+    pub taken: u64,
+    /// How far it was written then, counted alike.
+    pub come: u64,
 }
 
 /// The part of one shard. It can be sent to the shard's thread before it is started.
@@ -169,7 +173,8 @@ impl ShardIntake {
         let Some((ring, ..)) = &mut self.ring else { return Drained::default() };
         let found = ring.drain(budget, |record| visit(message_in(record)));
         self.by_ring += found.messages as u64;
-        Drained { messages: found.messages, more: found.more, busy: found.busy }
+        let BpfFound { messages, more, busy, taken, come } = found;
+        Drained { messages, more, busy, taken, come }
     }
 
     /// Whether the ring holds a message: the last look before sleeping.
