@@ -1,0 +1,68 @@
+//! Two nodes joined by sync links.
+
+use std::time::Duration;
+
+use super::address::{sync_address_of, sync_address6_of, sync_device};
+use super::make::Make;
+use super::node::Node;
+use super::setup::{Link, Mode, Setup};
+use crate::cond::wait_until;
+use crate::netns::Netns;
+
+/// Two nodes joined by a sync link.
+#[derive(Debug)]
+pub struct Pair {
+    /// Node 1.
+    pub a: Node,
+    /// Node 2.
+    pub b: Node,
+}
+
+impl Pair {
+    /// Two nodes that do not run yet.
+    pub fn new(a: Setup, b: Setup) -> Self {
+        let (a, b) = (Node::new(1, a), Node::new(2, b));
+        for n in 0..a.setup.links {
+            let device = sync_device(n);
+            let addresses = |index| {
+                [
+                    format!("{}/24", sync_address_of(n, index)),
+                    format!("{}/64", sync_address6_of(n, index)),
+                ]
+            };
+            let (one, two) = (addresses(1), addresses(2));
+            Netns::wire(
+                (&a.ns, &device, &[&one[0], &one[1]]),
+                (&b.ns, &device, &[&two[0], &two[1]]),
+            );
+        }
+        Self { a, b }
+    }
+
+    /// Two running nodes of these makes.
+    pub fn running(a: Make, b: Make, mode: Mode, link: Link) -> Self {
+        let mut pair = Self::new(Setup::new(a, mode, link), Setup::new(b, mode, link));
+        pair.start();
+        pair
+    }
+
+    /// Starts both and waits until they are connected.
+    ///
+    /// # Panics
+    /// If one of them does not come up.
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.a.start();
+        self.b.start();
+        // In mode ALARM the original does not connect before it has something to say.
+        let silent = self.a.setup.mode == Mode::Alarm;
+        if self.a.setup.link.is_tcp() && !silent {
+            for node in [&self.a, &self.b] {
+                wait_until(Duration::from_secs(20), "the TCP link connects", || {
+                    let stats = node.request(21).unwrap_or_default();
+                    stats.contains("server=connected client=connected")
+                });
+            }
+        }
+    }
+}
