@@ -4,6 +4,7 @@
 //! start of the daemon.
 
 use crate::config::Intake;
+use crate::kernel::CommitReport;
 
 /// All figures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,18 +55,8 @@ pub struct Conditions {
 pub struct CommitFigures {
     /// Commits.
     pub count: u64,
-    /// Objects that are in the kernel since.
-    pub committed: u64,
-    /// Of these, entries that existed and were brought up to date.
-    pub updated: u64,
-    /// Of these, entries without the helper they had, because the kernel lacks it.
-    pub without_helper: u64,
-    /// Of these, entries without the master they had, because the kernel lacks it.
-    pub without_master: u64,
-    /// Objects that could not be put into the kernel.
-    pub failed: u64,
-    /// Entries left out because they had run out.
-    pub expired: u64,
+    /// What came of them.
+    pub total: CommitReport,
 }
 
 /// What was special about flows and expectations that went straight into the kernel.

@@ -29,12 +29,7 @@ impl Hub {
         let commits = &mut self.base.conditions.commits;
         commits.count += 1;
         for report in [flows, expectations].into_iter().flatten() {
-            commits.committed += report.committed;
-            commits.updated += report.updated;
-            commits.without_helper += report.without_helper;
-            commits.without_master += report.without_master;
-            commits.failed += report.failed;
-            commits.expired += report.expired;
+            commits.total.add(&report);
         }
         if let Some(report) = flows {
             self.log_commit("entries", report.committed, report.failed);

@@ -33,7 +33,7 @@ pub struct CommitReport {
 }
 
 impl CommitReport {
-    /// Adds the result of another shard.
+    /// Adds the result of another shard or pass.
     pub const fn add(&mut self, other: &Self) {
         self.committed += other.committed;
         self.updated += other.updated;

@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use engine::config::Intake;
 use engine::snapshot::{
-    CacheFigures, Conditions, EngineFigures, ExternalFigures, Filtering, InjectionFigures,
-    InternalFigures, LinkFigures, LinkStatus, LinkTransport, NetlinkFigures, NetworkFigures,
-    OkFailed, Queue, QueueFigures, RuntimeFigures, SessionFigures, ShardFigures, Snapshot,
-    SyncFigures, Traffic,
+    CacheFigures, CommitFigures, Conditions, EngineFigures, ExternalFigures, Filtering,
+    InjectionFigures, InternalFigures, LinkFigures, LinkStatus, LinkTransport, NetlinkFigures,
+    NetworkFigures, OkFailed, Queue, QueueFigures, RuntimeFigures, SessionFigures, ShardFigures,
+    Snapshot, SyncFigures, Traffic,
 };
 
 use crate::text::VERSION;
@@ -28,15 +28,15 @@ pub(super) fn render(snapshot: &Snapshot, out: &mut Vec<u8>) {
     );
     top.object("conditions", |o| conditions(snapshot, o));
     top.object("commits", |o| {
-        let commits = &snapshot.conditions.commits;
+        let CommitFigures { count, total } = &snapshot.conditions.commits;
         o.numbers(&[
-            ("count", commits.count),
-            ("committed", commits.committed),
-            ("updated", commits.updated),
-            ("without_helper", commits.without_helper),
-            ("without_master", commits.without_master),
-            ("failed", commits.failed),
-            ("expired", commits.expired),
+            ("count", *count),
+            ("committed", total.committed),
+            ("updated", total.updated),
+            ("without_helper", total.without_helper),
+            ("without_master", total.without_master),
+            ("failed", total.failed),
+            ("expired", total.expired),
         ]);
     });
     top.object("traffic", |o| traffic(&snapshot.traffic, o));
@@ -85,7 +85,7 @@ fn conditions(snapshot: &Snapshot, o: &mut Object<'_>) {
     o.number("messages_lost", snapshot.sync.as_ref().map_or(0, |sync| sync.network.lost));
     o.number("overruns", snapshot.netlink.overruns);
     o.flag("commit_running", snapshot.conditions.commit_running);
-    o.number("commit_failures", snapshot.conditions.commits.failed);
+    o.number("commit_failures", snapshot.conditions.commits.total.failed);
     o.number("flow_log_dropped", snapshot.engine.flow_log_dropped);
 }
 
