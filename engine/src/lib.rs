@@ -34,6 +34,7 @@ pub mod mesh;
 pub mod order;
 mod received;
 pub mod report;
+mod resend;
 mod resync;
 pub mod run;
 pub mod shard;

@@ -1,6 +1,6 @@
 //! Links that fail in the middle of a churn of flows: the next one takes over, the preferred one
 //! returns, and no flow is lost on the way. The links are of both families in turn, so that each
-//! takes over from the other.
+//! takes over from the other, or all of one.
 
 use std::time::Duration;
 
@@ -48,13 +48,22 @@ fn set(node: &Node, device: &str, state: &str) {
     node.ns.ip(&format!("link set {device} {state}"));
 }
 
-/// A pair whose links fail, one after the other and all together, while `a` tells of its flows.
 /// The preferred link and the last are of the other family than `link`, two are of its own.
 fn survives(a: Make, b: Make, mode: Mode, link: Link) {
+    changes_links(a, b, mode, link, true);
+}
+
+/// All links are of the family of `link`.
+fn survives_in_one_family(a: Make, b: Make, mode: Mode, link: Link) {
+    changes_links(a, b, mode, link, false);
+}
+
+/// A pair whose links fail, one after the other and all together, while `a` tells of its flows.
+fn changes_links(a: Make, b: Make, mode: Mode, link: Link, both_families: bool) {
     let setup = |make| {
         let mut setup = Setup::new(make, mode, link);
         (setup.links, setup.preferred) = (LINKS, Some(PREFERRED));
-        setup.both_families = true;
+        setup.both_families = both_families;
         if make == Make::Original && link.is_tcp() {
             setup.link_lines = LONG_ERROR_QUEUE.into();
         }
@@ -166,4 +175,14 @@ cases! {
     ours_to_original_ftfw_tcp6: Ours to Original, Ftfw over Tcp6;
     ours_to_original_alarm_multicast6: Ours to Original, Alarm over Multicast6;
     original_to_ours_notrack_udp6: Original to Ours, Notrack over Udp6;
+}
+
+cases! {
+    survives_in_one_family;
+    all_udp6_ours_to_original_ftfw: Ours to Original, Ftfw over Udp6;
+    all_udp6_original_to_ours_ftfw: Original to Ours, Ftfw over Udp6;
+    all_multicast6_ours_to_original_notrack: Ours to Original, Notrack over Multicast6;
+    all_multicast6_original_to_ours_ftfw: Original to Ours, Ftfw over Multicast6;
+    all_tcp6_ours_to_original_ftfw: Ours to Original, Ftfw over Tcp6;
+    all_tcp6_original_to_ours_notrack: Original to Ours, Notrack over Tcp6;
 }

@@ -1,6 +1,6 @@
 //! What the hub does about its links: bytes in, and which of them sends.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proto_sync::BrokenStream;
 
@@ -8,15 +8,12 @@ use super::Hub;
 use crate::link::Switch;
 use crate::snapshot::LinkStatus;
 
-/// Time from a failure of a link to the sending of everything.
-const RESEND_DELAY: Duration = Duration::from_secs(1);
-
 impl Hub {
     /// What was sent may not have arrived: in a mode without acknowledgements, everything is to
     /// be sent again.
     pub fn link_failed(&mut self, now: Instant) {
         if !self.acknowledged && !self.would_echo() {
-            self.resend_at.get_or_insert(now + RESEND_DELAY);
+            self.resend.failed(now);
         }
     }
 

@@ -29,6 +29,7 @@ use crate::log::Log;
 use crate::mesh::Content;
 use crate::order::{Asker, Order, Outcome, TableUse};
 use crate::report;
+use crate::resend::Resend;
 use crate::resync::ResyncPlan;
 use crate::shards::Shards;
 use crate::snapshot::Snapshot;
@@ -114,7 +115,7 @@ pub struct Hub {
     acknowledged: bool,
     /// When everything is to be sent again because a link failed, or the peer asked soon after it
     /// got all.
-    resend_at: Option<Instant>,
+    resend: Resend,
     /// When the peer is to be asked for everything, because messages of it were dropped.
     request_at: Option<Instant>,
     /// Whether it is to be asked when it connects for the first time.
@@ -187,7 +188,7 @@ impl Hub {
             watch: Watch::new(now),
             populated: false,
             acknowledged: parts.acknowledged,
-            resend_at: None,
+            resend: Resend::default(),
             request_at: None,
             ask_on_connect: false,
             asked_at: None,
@@ -363,7 +364,7 @@ impl Hub {
             session,
             self.plan.poll_timeout(),
             self.audit.due,
-            self.resend_at,
+            self.resend.poll_timeout(),
             self.links.poll_timeout(),
             self.request_at,
             self.purge_at,

@@ -59,7 +59,7 @@ impl Hub {
         if self.request_at.take_if(|at| *at <= now).is_some() {
             self.request_resync();
         }
-        if self.resend_at.take_if(|at| *at <= now).is_some() {
+        if self.resend.is_due(now) {
             self.asked_at = Some(now);
             self.bulk(now);
         }
@@ -111,7 +111,7 @@ impl Hub {
     fn peer_wants_all(&mut self, now: Instant, level: Level, why: &str) {
         match self.asked_at.map(|at| at + BULK_GAP) {
             Some(next) if now < next => {
-                self.resend_at.get_or_insert(next);
+                self.resend.wanted(next);
             }
             _ => {
                 self.asked_at = Some(now);
