@@ -12,6 +12,8 @@ mod bypass;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod expectations;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod mixed;
