@@ -15,7 +15,7 @@ use shardtrack_tests::netns::Netns;
 use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
 
 use crate::place::Place;
-use crate::schema::complaints;
+use crate::schema::{complaints, unseen};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// The request that `-s json` sends.
@@ -45,30 +45,53 @@ fn of(node: &Node) -> Value {
 #[test]
 fn figures_are_json_in_every_mode() {
     need_root!();
-    for (mode, link) in
-        [(Mode::Ftfw, Link::Udp), (Mode::Notrack, Link::Tcp), (Mode::Ftfw, Link::Multicast)]
-    {
+    let mut all = Vec::new();
+    for (mode, link) in [
+        (Mode::Ftfw, Link::Udp),
+        (Mode::Notrack, Link::Tcp),
+        (Mode::Ftfw, Link::Multicast),
+        (Mode::Alarm, Link::Tcp6),
+    ] {
         let pair = Pair::running(Make::Ours, Make::Ours, mode, link);
         Kernel::of(&pair.a.ns).create(&plain(0, 100));
         wait_equal(LIMIT, "flows of the receiver", &100, || pair.b.cached(false));
         let (a, b) = (of(&pair.a), of(&pair.b));
         assert_eq!(a["caches"]["internal"]["active"], 100);
         assert_eq!(b["caches"]["external"]["active"], 100);
-        assert_eq!(b["conditions"]["peer_silent"], false);
+        // Nobody knows of a peer in mode ALARM whether it has nothing to say.
+        let silent = b["conditions"].get("peer_silent");
+        assert_eq!(silent, (mode != Mode::Alarm).then_some(&Value::Bool(false)));
         assert_eq!(a["links"][0]["active"], true);
         assert_eq!(a["queues"].get("resend").is_some(), mode == Mode::Ftfw);
+        all.extend([a, b]);
     }
-    let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Udp);
-    setup.mode_lines = "DisableExternalCache on\n".into();
-    let mut pair = Pair::new(setup.clone(), setup);
-    pair.start();
-    assert_eq!(of(&pair.a)["caches"]["external"]["kind"], "inject");
+    for (lines, side, kind) in [
+        ("DisableExternalCache on\n", "external", "inject"),
+        ("DisableInternalCache on\n", "internal", "bypass"),
+    ] {
+        let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Udp);
+        setup.mode_lines = lines.into();
+        let mut pair = Pair::new(setup.clone(), setup);
+        pair.start();
+        let figures = of(&pair.a);
+        assert_eq!(figures["caches"][side]["kind"], kind);
+        all.push(figures);
+    }
     let ns = Netns::new("json");
-    for (config, mode) in [("Stats {\nLogFile HERE/flows\n}\n", "statistics"), ("", "idle")] {
+    for (config, mode) in [
+        ("Stats {\nLogFile HERE/flows\n}\n", "statistics"),
+        ("Stats {\n}\nGeneral {\nPollSecs 1\n}\nEngine {\nCPUs 0\n}\n", "statistics"),
+        ("", "idle"),
+    ] {
         let place = Place::start(&ns, Make::Ours, config);
         let answer = place.client(&["-s", "json"]).stdout;
-        assert_eq!(figures(&String::from_utf8_lossy(&answer))["mode"], mode);
+        let figures = figures(&String::from_utf8_lossy(&answer));
+        assert_eq!(figures["mode"], mode);
+        all.push(figures);
     }
+    // Nothing is described that there is not.
+    let schema = schema("conntrackd/dist/conntrackd.schema.json");
+    assert_eq!(unseen(&schema, &schema, &all.iter().collect::<Vec<_>>()), [""; 0]);
 }
 
 #[test]

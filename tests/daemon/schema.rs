@@ -58,3 +58,35 @@ fn check(root: &Value, schema: &Value, value: &Value, place: &str, found: &mut V
         }
     }
 }
+
+/// What the schema describes and none of the values has, by its place.
+pub(crate) fn unseen(root: &Value, schema: &Value, values: &[&Value]) -> Vec<String> {
+    let mut found = Vec::new();
+    look(root, schema, values, "$", &mut found);
+    found
+}
+
+fn look(root: &Value, schema: &Value, values: &[&Value], place: &str, found: &mut Vec<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let target = root.pointer(name.trim_start_matches('#')).expect("a definition");
+        return look(root, target, values, place, found);
+    }
+    if values.is_empty() {
+        found.push(place.to_owned());
+        return;
+    }
+    for (k, choice) in schema["oneOf"].as_array().into_iter().flatten().enumerate() {
+        let fits = |value: &&&Value| complaints(root, choice, value).is_empty();
+        let fitting: Vec<_> = values.iter().filter(fits).copied().collect();
+        look(root, choice, &fitting, &format!("{place}|{k}"), found);
+    }
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        let members: Vec<_> = values.iter().filter_map(|value| value.get(key)).collect();
+        look(root, property, &members, &format!("{place}.{key}"), found);
+    }
+    if let Some(items) = schema.get("items") {
+        let lists = values.iter().filter_map(|value| value.as_array());
+        let members: Vec<_> = lists.flatten().collect();
+        look(root, items, &members, &format!("{place}[]"), found);
+    }
+}
