@@ -84,7 +84,7 @@ impl<'a> Parser<'a> {
         let (written, prefix) = address::split(&text);
         let prefix = prefix.unwrap_or(longest);
         if prefix > longest {
-            self.warn(format!("{text} is not a valid network, ignoring"));
+            self.warn(format!("{written}/{prefix} is not a valid network, ignoring"));
             return Ok(());
         }
         let parsed = match ipv6 {
