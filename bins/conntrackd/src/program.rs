@@ -23,7 +23,7 @@ use crate::{check, client, text};
 
 /// Octets of the largest configuration file: half a million networks to ignore. Whoever names a
 /// larger one most likely meant another file.
-const FILE_MAX: u64 = 16 << 20;
+pub const FILE_MAX: u64 = 16 << 20;
 
 /// Runs the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, engine: impl Engine) -> ExitCode {

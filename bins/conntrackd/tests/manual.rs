@@ -1,17 +1,80 @@
 //! The manuals and completions leave nothing out, and the examples agree.
 
+use std::collections::BTreeSet;
+
+use conntrackd::args::{self, Action};
 use conntrackd::conf::token::RESERVED;
-use conntrackd::conf::vocabulary::items_of;
+use conntrackd::conf::vocabulary::{items_of, values_of};
+use conntrackd::program::FILE_MAX;
 use conntrackd::text::usage;
 
 #[test]
 fn the_manual_of_the_configuration_names_every_word() {
     let manual = include_str!("../conntrackd.conf.5");
-    for word in RESERVED.iter().chain(items_of("Engine")) {
+    let mut plain = manual.to_owned();
+    for font in ["\\fB", "\\fI", "\\fP"] {
+        plain = plain.replace(font, "");
+    }
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named: BTreeSet<&str> = plain.split(|c| !is_of_word(c)).collect();
+    let ours = items_of("Engine").iter().chain(values_of("Intake"));
+    for word in RESERVED.iter().chain(values_of("Mode")).chain(ours) {
         // Sections are headed in capitals.
         let heading = format!(".SH {}", word.to_uppercase());
-        assert!(manual.contains(word) || manual.contains(&heading), "{word}");
+        assert!(named.contains(word) || manual.contains(&heading), "{word}");
     }
+}
+
+#[test]
+fn manuals_and_deviations_know_the_size_of_a_file() {
+    let size = format!(" {} MiB", FILE_MAX >> 20);
+    for text in [
+        include_str!("../conntrackd.8"),
+        include_str!("../conntrackd.conf.5"),
+        include_str!("../../../tests/vectors/conntrackd/deviations.json"),
+    ] {
+        let sizes: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("MiB") && line.to_lowercase().contains("file"))
+            .collect();
+        assert!(sizes.len() == 1 && sizes[0].contains(&size), "{sizes:?}");
+    }
+}
+
+#[test]
+fn completions_and_manual_know_every_word_behind_an_option() {
+    let manual = include_str!("../conntrackd.8");
+    let bash = include_str!("../completions/conntrackd.bash");
+    let zsh = include_str!("../completions/_conntrackd");
+    let fish = include_str!("../completions/conntrackd.fish");
+    let mut options = 0;
+    for line in usage("conntrackd").lines() {
+        let Some((option, rest)) = line.trim().split_once(" [") else { continue };
+        let (words, _) = rest.split_once(']').expect("a list of words");
+        if !option.starts_with('-') || !words.contains('|') {
+            continue;
+        }
+        let list = words.replace('|', " ");
+        let arm = |line: &&str| {
+            let (options, _) = line.split_once(')').unwrap_or_default();
+            options.trim().split('|').any(|other| other == option)
+        };
+        let arm = bash.lines().find(arm).unwrap_or_default();
+        assert!(arm.contains(&format!("words=\"{list}\"")), "bash, {option}: {arm}");
+        let line =
+            zsh.lines().find(|line| line.contains(&format!("{option}["))).unwrap_or_default();
+        assert!(line.contains(&format!(":({list})")), "zsh, {option}: {line}");
+        let line = format!("complete -c conntrackd -n '__fish_prev_arg_in {option}' -a '{list}'");
+        assert!(fish.lines().any(|other| other == line), "fish: {line}");
+        for word in words.split('|') {
+            let arguments = [option, word].map(Into::into);
+            let command = args::parse(arguments, &mut Vec::new()).expect("the parser takes it");
+            assert!(matches!(command.action, Action::Request(Some(_))), "{option} {word}");
+            assert!(manual.contains(word), "the manual lacks {option} {word}");
+        }
+        options += 1;
+    }
+    assert_eq!(options, 7);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use conntrackd::conf::convert::{Refusal, convert};
 use conntrackd::conf::environment::Environment;
-use conntrackd::conf::settings::Settings;
+use conntrackd::conf::settings::{Facility, Settings};
 use conntrackd::conf::token::Place;
 use conntrackd::conf::{self, Reading};
 use engine::config::{Config, Expectations, Intake, LinkKind, Network, Policy, SyncMode};
@@ -163,6 +163,23 @@ fn everything_reaches_the_engine() {
     let LinkKind::Udp { local, peer, port } = &second.kind else { panic!("UDP") };
     assert_eq!((local.to_string(), peer.to_string()), ("fe80::1".into(), "fe80::2".into()));
     assert_eq!(*port, 4464);
+}
+
+#[test]
+fn facilities_have_the_numbers_of_syslog() {
+    let of = |word: &str| {
+        let settings = settings(&format!("General {{ Syslog {word} }} Stats {{ Syslog {word} }}"));
+        let stats = settings.stats.expect("the section").value.syslog;
+        assert_eq!(settings.syslog, stats, "{word}");
+        settings.syslog
+    };
+    for number in 0..8 {
+        assert_eq!(of(&format!("local{number}")), Some(Facility(16 + number)));
+    }
+    assert_eq!((of("daemon"), of("on"), of("Yes")), (Some(Facility(3)), of("daemon"), of("on")));
+    for word in ["off", "no", "local8", "local", "Local0", "user", "mail"] {
+        assert_eq!(of(word), None, "{word}");
+    }
 }
 
 #[test]
