@@ -20,6 +20,8 @@
 //! it does, why, and the members of the case that differ.
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod expect;
 #[cfg(test)]
 mod features;

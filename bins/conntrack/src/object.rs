@@ -17,6 +17,9 @@ const TCP_SACK: u8 = 0x02;
 const TCP_CLOSE_INIT: u8 = 0x04;
 const TCP_TIME_WAIT: u32 = 7;
 
+/// What stands for the protocol of half a reply.
+const NO_PROTOCOL: u8 = 0;
+
 /// The flow that the options describe, whole.
 pub(crate) fn flow(request: &Request) -> Result<Flow, Errno> {
     let (orig, reply) = tuples(request)?;
@@ -168,16 +171,20 @@ fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
         // Saved lines name both ends of the reply, of which a translation may tell one.
         let (dst, src) = (r.src_nat.address, r.dst_nat.address);
         let whole = r.reply_src.or(src).is_some() && r.reply_dst.or(dst).is_some();
-        let reply = if whole { reply } else { Err(INVALID) };
-        return icmp(r, orig?, has_reply.then_some(reply));
+        let reply = match (has_reply, whole) {
+            (true, false) => Some(Tuple { proto: NO_PROTOCOL, ..reply? }),
+            (true, true) => Some(reply?),
+            (false, _) => None,
+        };
+        return icmp(r, orig?, reply);
     }
-    // The kernel takes no reply of a protocol with ports that names none.
     let named = r.field(Field::ReplySport).or_else(|| r.field(Field::ReplyDport)).is_some();
-    if has_reply && r.extension.is_some() && !named && !r.is_bare_dccp() {
-        return Err(INVALID);
-    }
+    let whole = named || r.extension.is_none() || r.is_bare_dccp();
     let orig = orig.map(|t| Tuple { l4: l4(Field::Sport, Field::Dport), ..t });
-    let reply = reply.map(|t| Tuple { l4: l4(Field::ReplySport, Field::ReplyDport), ..t });
+    let reply = reply.map(|t| match whole {
+        true => Tuple { l4: l4(Field::ReplySport, Field::ReplyDport), ..t },
+        false => Tuple { proto: NO_PROTOCOL, ..t },
+    });
     match (has_orig, has_reply) {
         (true, true) => Ok((orig?, reply?)),
         (true, false) => {
@@ -189,8 +196,15 @@ fn tuples(request: &Request) -> Result<(Tuple, Tuple), Errno> {
             }
             Ok((orig, reply))
         }
+        _ if !whole => Err(INVALID),
         _ => reply?.inverted().zip(reply.ok()).ok_or(INVALID),
     }
+}
+
+/// Whether the reply lacks what a new flow needs: its ports, or one of ICMP's addresses. A flow that
+/// exists can be named so, as the kernel finds it by its original direction.
+pub(crate) const fn is_half(flow: &Flow) -> bool {
+    flow.reply.proto != flow.orig.proto
 }
 
 /// A tuple with the addresses that were named, at least one.
@@ -204,11 +218,7 @@ fn end(protocol: u8, [src, dst]: [Option<IpAddr>; 2]) -> Option<Tuple> {
 }
 
 /// Only queries have an answer, and they are made by their original direction.
-fn icmp(
-    request: &Request,
-    orig: Tuple,
-    reply: Option<Result<Tuple, Errno>>,
-) -> Result<(Tuple, Tuple), Errno> {
+fn icmp(request: &Request, orig: Tuple, reply: Option<Tuple>) -> Result<(Tuple, Tuple), Errno> {
     if orig.is_v6() != (orig.proto == proto::ICMPV6) {
         return Err(INVALID);
     }
@@ -218,7 +228,7 @@ fn icmp(
     let orig = Tuple { l4: L4::icmp(number(Field::IcmpId) as u16, kind, code), ..orig };
     let answer = orig.inverted().ok_or(INVALID)?;
     match reply {
-        Some(reply) => Ok((orig, Tuple { l4: answer.l4, ..reply? })),
+        Some(reply) => Ok((orig, Tuple { l4: answer.l4, ..reply })),
         None => Ok((orig, answer)),
     }
 }
@@ -257,7 +267,8 @@ mod tests {
         let words = line.split_ascii_whitespace().map(str::as_bytes).collect();
         let (o, r) = tuples(&parse(words, false).unwrap()).ok()?;
         let end = |t: Tuple| format!("{}:{} {}:{}", t.src, t.l4.a, t.dst, t.l4.b);
-        Some(format!("{} / {}", end(o), end(r)))
+        let half = if o.proto == r.proto { "" } else { " (half)" };
+        Some(format!("{} / {}{half}", end(o), end(r)))
     }
 
     #[test]
@@ -270,8 +281,15 @@ mod tests {
                 format!("{udp} --reply-port-src 9"),
                 Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.2:6 10.0.0.1:5"),
             ),
-            (format!("{udp} -r 10.0.0.3"), None),
-            (format!("{udp} -r 10.0.0.3 -q 10.0.0.4"), None),
+            (
+                format!("{udp} -r 10.0.0.3"),
+                Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.3:0 0.0.0.0:0 (half)"),
+            ),
+            (
+                format!("{udp} -r 10.0.0.3 -q 10.0.0.4"),
+                Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.3:0 10.0.0.4:0 (half)"),
+            ),
+            ("-p udp -r 10.0.0.3 -q 10.0.0.4 --sport 5 --dport 6".to_owned(), None),
             (
                 format!("{udp} -r 10.0.0.3 --reply-port-dst 7"),
                 Some("10.0.0.1:5 10.0.0.2:6 / 10.0.0.3:0 0.0.0.0:7"),
@@ -303,7 +321,7 @@ mod tests {
         assert_eq!(made(&format!("{v4} --icmp-type 8 -s ::1 -d ::2")), None);
         assert_eq!(made(&format!("{v4} --icmp-type 8 -r 10.0.0.1 -q 10.0.0.2")), None);
         let back = format!("{v4} --icmp-type 8 {ends} -r 10.0.0.3");
-        assert_eq!(made(&back), None, "half a reply");
+        assert!(made(&back).unwrap().ends_with(" (half)"));
         assert!(made(&format!("{back} -n 10.0.0.4")).is_some());
         assert_eq!(
             made(&format!("{back} -q 10.0.0.4")).unwrap(),

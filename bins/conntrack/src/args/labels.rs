@@ -76,7 +76,8 @@ pub(super) fn resolve(request: &mut Request, cache: &mut Cache) -> Result<(), Fa
         let bits = match opt {
             Opt::Label => &mut request.labels,
             Opt::LabelAdd => &mut request.labels_add,
-            Opt::LabelDel if list.is_empty() => {
+            // Not so with an empty list, which names what is no label.
+            Opt::LabelDel if list.is_none() => {
                 request.labels_del = None;
                 continue;
             }
@@ -87,7 +88,7 @@ pub(super) fn resolve(request: &mut Request, cache: &mut Cache) -> Result<(), Fa
             },
             _ => continue,
         };
-        for name in list.split(|&b| b == b',') {
+        for name in list.unwrap_or_default().split(|&b| b == b',') {
             match known.and_then(|k| k.map.bit(name)) {
                 Some(bit) => bits.insert(bit),
                 None => return Err(Failure::usage(&[b"unknown label '", name, b"'"])),

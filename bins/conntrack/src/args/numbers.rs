@@ -3,7 +3,7 @@
 /// What `strtoul(text, .., 0)` makes of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CInt {
-    /// The value, with a minus applied modulo 2^64.
+    /// The value, with a minus applied modulo 2^64; all ones if it does not fit.
     pub(crate) value: u64,
     /// How many octets belong to it; 0 if there is no number.
     pub(crate) used: usize,
@@ -29,7 +29,12 @@ pub(crate) fn c_int(text: &[u8]) -> CInt {
         _ => (0, unsigned::<10>(digits)),
     };
     let used = if count == 0 { 0 } else { start + skip + count };
-    CInt { value: if negative { value.wrapping_neg() } else { value }, used, overflow }
+    let value = match (overflow, negative) {
+        (true, _) => u64::MAX,
+        (false, true) => value.wrapping_neg(),
+        (false, false) => value,
+    };
+    CInt { value, used, overflow }
 }
 
 /// A C number that fills the text and is at most `max`.
@@ -88,6 +93,14 @@ mod tests {
         ] {
             assert_eq!(whole_c_int(text.as_bytes(), 0xffff_ffff), value, "{text}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_most() {
+        for text in ["18446744073709551616", "-99999999999999999999", "0x1ffffffffffffffff"] {
+            assert_eq!(c_int(text.as_bytes()).value, u64::MAX, "{text}");
+        }
+        assert_eq!(c_int(b"-18446744073709551615").value, 1);
     }
 
     #[test]

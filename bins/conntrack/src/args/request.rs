@@ -88,7 +88,8 @@ pub(crate) struct Request {
     pub(crate) sort: Option<SortKey>,
     pub(crate) limit: Option<usize>,
     pub(crate) count_by: Option<CountKey>,
-    pub(super) label_uses: Vec<(Opt, Vec<u8>)>,
+    /// Options about labels, with the names that were given.
+    pub(super) label_uses: Vec<(Opt, Option<Vec<u8>>)>,
     pub(super) label_path: Option<Vec<u8>>,
 }
 

@@ -237,7 +237,7 @@ fn option<'a>(
         Opt::Output => {
             add_output(&mut request.output, value)?;
             if request.output.has(Output::LABELS) {
-                request.label_uses.push((Opt::Output, Vec::new()));
+                request.label_uses.push((Opt::Output, None));
             }
         }
         Opt::BufferSize => {
@@ -247,10 +247,10 @@ fn option<'a>(
         Opt::Zone => request.zone = number(opt, value, 0xffff)? as u16,
         Opt::OrigZone => request.orig_zone = number(opt, value, 0xffff)? as u16,
         Opt::ReplyZone => request.reply_zone = number(opt, value, 0xffff)? as u16,
-        Opt::Label | Opt::LabelAdd => request.label_uses.push((opt, value.to_vec())),
+        Opt::Label | Opt::LabelAdd => request.label_uses.push((opt, Some(value.to_vec()))),
         Opt::LabelDel => {
-            let names = attached.or_else(|| scan.take_operand()).unwrap_or_default();
-            request.label_uses.push((opt, names.to_vec()));
+            let names = attached.or_else(|| scan.take_operand());
+            request.label_uses.push((opt, names.map(<[u8]>::to_vec)));
         }
         Opt::Labelmap => {
             if request.label_path.replace(value.to_vec()).is_some() {

@@ -17,7 +17,7 @@ use super::{delete, feasible, flush, update};
 use crate::args::{Command, Lines, Opt, OptSet, Request, Shared, Table, parse_with, split};
 use crate::failure::{Failure, say};
 use crate::filter::Filter;
-use crate::kernel::Errno;
+use crate::kernel::{Errno, INVALID};
 use crate::object;
 use crate::output::Out;
 
@@ -122,6 +122,9 @@ impl<W: Write> Compiler<W> {
         }
         let mut encoder = Encoder::new(&mut self.buffer);
         let made = object::flow(&request).and_then(|flow| {
+            if object::is_half(&flow) {
+                return Err(INVALID);
+            }
             kept.zone = delete::zone_of(&flow);
             encoder.flow_create(&flow, 0, false).map_err(|_| crate::kernel::NO_ROOM)
         });

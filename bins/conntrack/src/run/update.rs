@@ -1,13 +1,13 @@
 //! `-U`: changes the flows that are meant, and shows what became of them.
 
-use proto_ctnl::{Content, Flow, FlowMasks, Labels, Present, ProtoInfo, Status, Tuple};
+use proto_ctnl::{Content, Flow, FlowMasks, Labels, Present, ProtoInfo, Sctp, Status, Tuple};
 
 use super::bulk::Bulk;
 use super::delete::zone_of;
 use super::dump::flows;
 use super::finish;
 use super::lookup::Lookup;
-use crate::args::{Command, Opt, Request, Table};
+use crate::args::{Command, Field, Opt, Request, Table};
 use crate::failure::Failure;
 use crate::kernel::{Errno, GONE, INVALID, Kernel, NO_ROOM, RANGE};
 use crate::object;
@@ -67,21 +67,24 @@ pub(super) fn run(
 /// What the options change.
 struct Change<'a> {
     request: &'a Request,
-    protoinfo: Option<ProtoInfo>,
+    /// Something of the protocol's state.
+    state: bool,
     labels: bool,
 }
 
 impl<'a> Change<'a> {
     fn new(request: &'a Request) -> Self {
         let labels = request.given.has(Opt::LabelAdd) || request.given.has(Opt::LabelDel);
-        Self { request, protoinfo: object::protoinfo(request), labels }
+        let fields = [Field::State, Field::OrigVtag, Field::ReplyVtag];
+        let state = fields.iter().any(|field| request.field(*field).is_some());
+        Self { request, state, labels }
     }
 
     /// Whether marks are all that changes. How such flows are afterwards need not be read.
     fn is_mark(&self) -> bool {
         let given = self.request.given;
         let others = given.has(Opt::Status) || given.has(Opt::Timeout) || self.labels;
-        given.has(Opt::Mark) && self.protoinfo.is_none() && !others
+        given.has(Opt::Mark) && !self.state && !others
     }
 
     /// The mark that a flow gets.
@@ -112,10 +115,10 @@ impl<'a> Change<'a> {
             wanted.present.insert(Present::MARK);
             differs |= self.marked(flow) != flow.mark;
         }
-        if let Some(info) = self.protoinfo {
+        if let Some((info, changes)) = self.protoinfo(flow) {
             wanted.protoinfo = info;
             wanted.present.insert(Present::PROTOINFO);
-            differs |= info.state() != flow.protoinfo.state();
+            differs |= changes;
         }
         // As in the original, -U takes none from a flow that has none.
         if self.labels && (r.given.has(Opt::LabelAdd) || flow.present.has(Present::LABELS)) {
@@ -129,6 +132,25 @@ impl<'a> Change<'a> {
             wanted.present.insert(Present::ZONE);
         }
         differs.then_some((wanted, masks))
+    }
+
+    /// State of the protocol, if some of it was named, and whether that changes the flow.
+    fn protoinfo(&self, flow: &Flow) -> Option<(ProtoInfo, bool)> {
+        if !self.state {
+            return None;
+        }
+        if let ProtoInfo::Sctp(is) = flow.protoinfo {
+            // The kernel takes all of it or nothing, so what was not named stays.
+            let named = |field| self.request.field(field);
+            let [orig, reply] = is.vtag.unwrap_or_default();
+            let vtag =
+                [named(Field::OrigVtag).unwrap_or(orig), named(Field::ReplyVtag).unwrap_or(reply)];
+            let state = named(Field::State).map_or(is.state, |state| state as u8);
+            let info = Sctp { state, vtag: Some(vtag) };
+            return Some((ProtoInfo::Sctp(info), info != is));
+        }
+        let info = object::protoinfo(self.request)?;
+        Some((info, info.state() != flow.protoinfo.state()))
     }
 
     /// Only the named bits are touched.
