@@ -203,6 +203,19 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
             "F:3:3: warning: ACKWindowSize 4294967295 is beyond use",
         ),
         (
+            "Sync {\n Mode FTFW {\n  ACKWindowSize 4294967295\n }\n}\n".into(),
+            "\n\tset ResendQueueSize to 262144 at least\n",
+        ),
+        (
+            "Sync {\n Mode ALARM {\n  RefreshTime 100\n  CacheTimeout 101\n }\n}\n".into(),
+            "F:4:3: warning: CacheTimeout 101 is not above RefreshTime 100: states are forgotten \
+             before they are sent again\n\tset CacheTimeout to 300\n",
+        ),
+        (
+            "Sync {\n Mode ALARM {\n  RefreshTime 4294967295\n }\n}\n".into(),
+            "\n\tset RefreshTime to 60 and CacheTimeout to 180, as is usual\n",
+        ),
+        (
             "Engine {\n CPUs 0,1022-1023\n}\n".into(),
             "F:2:2: warning: the daemon may not run on CPU 1022 and 1 more",
         ),

@@ -12,6 +12,8 @@ const RESEND_QUEUE_SENSIBLE: u32 = 1 << 20;
 /// The same of messages that one acknowledgement covers: all of them wait in the resend queue for
 /// it.
 const ACK_WINDOW_SENSIBLE: u32 = 1 << 16;
+/// Seconds between two repetitions above which the peer hardly learns what it has lost: a day.
+const REFRESH_SENSIBLE: u32 = 86_400;
 
 pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
     let in_mode = |word| outline.find(&["Sync", "Mode", word]);
@@ -52,7 +54,10 @@ pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
                 "ResendQueueSize {} is below ACKWindowSize {}: what is lost cannot be sent again",
                 sync.resend_queue, sync.ack_window
             ),
-            format!("set ResendQueueSize to {} at least", sync.ack_window.saturating_mul(4)),
+            format!(
+                "set ResendQueueSize to {} at least",
+                sync.ack_window.min(ACK_WINDOW_SENSIBLE) * 4
+            ),
         ),
         // A state is sent again up to a second after RefreshTime.
         ModeName::Alarm if sync.cache_secs <= sync.refresh_secs.saturating_add(1) => findings
@@ -63,7 +68,11 @@ pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
                      are sent again",
                     sync.cache_secs, sync.refresh_secs
                 ),
-                format!("set CacheTimeout to {}", sync.refresh_secs.saturating_mul(3)),
+                if sync.refresh_secs > REFRESH_SENSIBLE {
+                    "set RefreshTime to 60 and CacheTimeout to 180, as is usual".to_owned()
+                } else {
+                    format!("set CacheTimeout to {}", sync.refresh_secs * 3)
+                },
             ),
         _ => {}
     }
