@@ -130,3 +130,21 @@ fn a_large_table_is_injected_once() {
         assert!(told <= 3, "told {told} times over {link:?}");
     }
 }
+
+/// Where there is never room for all, all is asked for less and less often, and not each second.
+#[test]
+fn what_there_is_no_room_for_is_asked_for_ever_later() {
+    need_root!();
+    let _alone = alone();
+    let teller = Setup::new(Make::Ours, Mode::Notrack, Link::Udp);
+    let mut taker = teller.clone();
+    taker.mode_lines = "DisableExternalCache on\n".into();
+    taker.hash_limit = 1000;
+    let mut pair = Pair::new(teller, taker);
+    Kernel::of(&pair.a.ns).create_at(&plain(0, 100_000), 0);
+    pair.start();
+    std::thread::sleep(Duration::from_secs(15));
+    let asked = pair.b.log().matches("resync requested").count();
+    // At the start, and 1, 2, 4 and 8 seconds after a loss.
+    assert!((3..=6).contains(&asked), "asked {asked} times");
+}

@@ -4,6 +4,7 @@
 mod committed;
 mod links;
 mod listing;
+mod patience;
 mod peer;
 mod requests;
 mod watch;
@@ -118,6 +119,8 @@ pub struct Hub {
     resend: Resend,
     /// When the peer is to be asked for everything, because messages of it were dropped.
     request_at: Option<Instant>,
+    /// How long that waits if what the peer tells is too much.
+    patience: patience::Patience,
     /// Whether it is to be asked when it connects for the first time.
     ask_on_connect: bool,
     /// When the peer's last request was answered.
@@ -190,6 +193,7 @@ impl Hub {
             acknowledged: parts.acknowledged,
             resend: Resend::default(),
             request_at: None,
+            patience: patience::Patience::new(),
             ask_on_connect: false,
             asked_at: None,
             poll: parts.poll,

@@ -27,10 +27,10 @@ impl Hub {
         }
     }
 
-    /// Messages of the peer were dropped: it is to be asked for everything. Asked at once, for more
-    /// than there is room for, it would never come to an end.
+    /// Messages of the peer were dropped: it is to be asked for everything, later and later if the
+    /// answer finds no room either.
     pub(super) fn request_later(&mut self, now: Instant) {
-        self.request_at.get_or_insert(now + BULK_GAP);
+        self.request_at = Some(self.patience.dropped(now, self.request_at));
     }
 
     /// The peer is to be asked for everything over a stream. What it sends may go into its
