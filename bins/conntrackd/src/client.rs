@@ -16,6 +16,8 @@ const REPORT_BYTES: usize = 2;
 pub enum Failure {
     /// Nobody listens.
     Nobody,
+    /// The daemon ended before it answered.
+    Ended,
     /// The daemon refused, or could not do all of it; its log tells what.
     Refused,
     /// The answer ended in the middle.
@@ -42,7 +44,10 @@ pub fn ask(path: &Path, request: Option<Request>, out: &mut impl Write) -> Resul
         }
         // A daemon that knows nothing of reports, or one that has ended meanwhile.
         [] if !answer.any => {
-            exchange(path, id, &mut answer)?;
+            match exchange(path, id, &mut answer) {
+                Err(Failure::Nobody) => return Err(Failure::Ended),
+                exchanged => exchanged?,
+            }
             answer.end().map_err(Failure::Output)
         }
         _ => {
@@ -136,6 +141,23 @@ mod tests {
         let (out, result, ids) = asked(&[&[], &[b"text\n"]]);
         assert_eq!((out, ids), (b"text\n".to_vec(), vec![20 | REPORT, 20]));
         assert!(result.is_ok());
+    }
+
+    /// It was there: that it can not be connected to is not what went wrong.
+    #[test]
+    fn a_daemon_that_ends_meanwhile_is_told_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ctl");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let daemon = thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("a client");
+            client.read_exact(&mut [0; 4]).expect("a number");
+            // Before the client knows that this one is over.
+            drop(listener);
+        });
+        let result = ask(&path, Some(Request::Bulk), &mut Vec::new());
+        daemon.join().expect("its end");
+        assert!(matches!(result, Err(Failure::Ended)), "{result:?}");
     }
 
     #[test]

@@ -169,6 +169,10 @@ fn ask(settings: &Settings, request: Option<Request>) -> u8 {
             print_early(Level::Error, b"the daemon's answer broke off");
             1
         }
+        Err(client::Failure::Ended) => {
+            print_early(Level::Error, b"the daemon has ended before it answered");
+            1
+        }
         Err(client::Failure::Nobody) => {
             print_early(
                 Level::Error,

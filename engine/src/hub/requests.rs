@@ -226,7 +226,8 @@ impl Hub {
                 Caches { internal: true, external: true, expectations: self.expectations },
             ),
         };
-        if caches.external && self.is_committing() {
+        // Without an internal cache it is the kernel's table that is flushed.
+        if (caches.external || self.bypass) && self.is_committing() {
             self.log.error(format_args!("ignoring flush command, commit still in progress"));
             self.failed(asker);
             return;

@@ -193,6 +193,15 @@ impl Clients {
         }
     }
 
+    /// The daemon ends: what clients wait for will not be done.
+    pub(super) fn refuse_waiting(&mut self) {
+        let waiting = self.clients.iter().filter(|client| client.read == 4 && !client.last);
+        let askers: Vec<_> = waiting.map(|client| client.asker).collect();
+        for asker in askers {
+            self.answer(Answer { asker, bytes: Vec::new(), then: Then::Failed });
+        }
+    }
+
     /// Hands to the ring what clients can take; closes those that have everything, and names one
     /// that is ready for more.
     pub(super) fn send(&mut self, now: Instant, ring: &mut Ring) -> Result<(), IoError> {

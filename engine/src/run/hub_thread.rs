@@ -82,6 +82,7 @@ impl HubThread {
         while !self.stopping {
             self.turn()?;
         }
+        self.clients.refuse_waiting();
         let until = Instant::now() + FAREWELL;
         while !self.clients.is_empty() && Instant::now() < until {
             self.ring.wait(1, Duration::from_millis(10))?;
