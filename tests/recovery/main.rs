@@ -8,6 +8,8 @@ mod clients;
 #[cfg(test)]
 mod commit;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod flood;
 #[cfg(test)]
 mod ftp;

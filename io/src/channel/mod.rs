@@ -138,6 +138,7 @@ pub enum ChannelEvent {
 #[derive(Debug)]
 pub struct ChannelSockets {
     interface: Interface,
+    kind: ChannelKind,
     to: SockAddr,
     sockets: Option<(Fd, Fd)>,
     stream: Option<Stream>,
@@ -150,6 +151,9 @@ pub struct ChannelSockets {
 #[derive(Debug)]
 pub struct Channel {
     interface: Interface,
+    /// The index of the device that the sockets use.
+    index: u32,
+    kind: ChannelKind,
     token: u64,
     group: Option<Group>,
     /// UDP and multicast: the receiving and the sending socket.
@@ -180,7 +184,8 @@ impl ChannelSockets {
             sockets = Some((receiver, socket::sender(options, index)?));
         }
         let (checksum, backlog) = (options.checksum, options.backlog);
-        Ok(Self { interface, to, sockets, stream, checksum, backlog })
+        let kind = options.kind.clone();
+        Ok(Self { interface, kind, to, sockets, stream, checksum, backlog })
     }
 }
 
@@ -195,9 +200,11 @@ impl Channel {
 
     /// The channel of open sockets, for the calling thread.
     pub fn new(open: ChannelSockets) -> Self {
-        let ChannelSockets { interface, to, sockets, stream, checksum, backlog } = open;
+        let ChannelSockets { interface, kind, to, sockets, stream, checksum, backlog } = open;
         let runs = if stream.is_some() { Runs::of_stream(backlog) } else { Runs::new(checksum) };
-        Self { interface, token: 0, group: None, sockets, to, stream, runs, truncated: 0 }
+        let index = interface.index();
+        let (token, group, truncated) = (0, None, 0);
+        Self { interface, index, kind, token, group, sockets, to, stream, runs, truncated }
     }
 
     /// The device, its state as it was last read.
@@ -205,16 +212,33 @@ impl Channel {
         &self.interface
     }
 
-    /// Reads the device's state again.
+    /// Reads the device's state again. One that was removed and is there again is used anew.
     ///
     /// # Errors
-    /// If the device has gone.
+    /// If the device has gone, or there is no joining a group on it yet.
     pub fn refresh_interface(&mut self) -> Result<(), IoError> {
         let mtu = self.interface.mtu();
         self.interface.refresh()?;
         if self.interface.mtu() != mtu {
             self.runs.try_segments();
         }
+        if self.interface.index() != self.index {
+            self.use_new_device()?;
+        }
+        Ok(())
+    }
+
+    /// The device has another index: it was removed, and made again.
+    fn use_new_device(&mut self) -> Result<(), IoError> {
+        self.to = socket::destination(&self.kind, &self.interface);
+        if let Some(stream) = &mut self.stream {
+            stream.connect_to(self.to.clone());
+        }
+        if let Some(sockets) = &self.sockets {
+            socket::change_device(&self.kind, sockets, self.index, self.interface.index())
+                .doing("use the device that was made anew")?;
+        }
+        self.index = self.interface.index();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::{ChannelKind, ChannelOptions};
 use crate::error::{Context as _, IoError};
@@ -146,6 +146,25 @@ fn select(
         Some(IpAddr::V4(local)) => socket.set_multicast_if_v4(&local),
         _ => sockopt::multicast_interface(socket, index),
     }
+}
+
+/// Has the receiving and the sending socket of a group use the device with index `new` in the place
+/// of the one that had index `old`: what they knew of that has gone with it.
+pub(super) fn change_device(
+    kind: &ChannelKind,
+    (receiver, sender): &(Fd, Fd),
+    old: u32,
+    new: u32,
+) -> std::io::Result<()> {
+    let ChannelKind::Multicast { group, .. } = *kind else { return Ok(()) };
+    let receiver = SockRef::from(receiver);
+    // Only so many memberships may there be.
+    let _ = match group {
+        IpAddr::V4(v4) => receiver.leave_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(old)),
+        IpAddr::V6(v6) => receiver.leave_multicast_v6(&v6, old),
+    };
+    select(&SockRef::from(sender), group.is_ipv6(), None, new)?;
+    join(&receiver, group, None, new)
 }
 
 /// A socket for one attempt to connect, and where to.

@@ -72,6 +72,11 @@ impl Stream {
         self.handle_timeout(ring, now)
     }
 
+    /// Where the next attempt to connect goes.
+    pub(super) fn connect_to(&mut self, to: SockAddr) {
+        self.to = to;
+    }
+
     pub(super) fn connected(&self) -> bool {
         self.sender().is_some()
     }

@@ -21,22 +21,25 @@ pub struct Pair {
 impl Pair {
     /// Two nodes that do not run yet.
     pub fn new(a: Setup, b: Setup) -> Self {
-        let (a, b) = (Node::new(1, a), Node::new(2, b));
-        for n in 0..a.setup.links {
-            let device = sync_device(n);
-            let addresses = |index| {
-                [
-                    format!("{}/24", sync_address_of(n, index)),
-                    format!("{}/64", sync_address6_of(n, index)),
-                ]
-            };
-            let (one, two) = (addresses(1), addresses(2));
-            Netns::wire(
-                (&a.ns, &device, &[&one[0], &one[1]]),
-                (&b.ns, &device, &[&two[0], &two[1]]),
-            );
-        }
-        Self { a, b }
+        let pair = Self { a: Node::new(1, a), b: Node::new(2, b) };
+        (0..pair.a.setup.links).for_each(|n| pair.wire(n));
+        pair
+    }
+
+    /// Makes sync link `n`.
+    pub fn wire(&self, n: u8) {
+        let device = sync_device(n);
+        let addresses = |index| {
+            [
+                format!("{}/24", sync_address_of(n, index)),
+                format!("{}/64", sync_address6_of(n, index)),
+            ]
+        };
+        let (one, two) = (addresses(1), addresses(2));
+        Netns::wire(
+            (&self.a.ns, &device, &[&one[0], &one[1]]),
+            (&self.b.ns, &device, &[&two[0], &two[1]]),
+        );
     }
 
     /// Two running nodes of these makes.
