@@ -1,13 +1,13 @@
 //! Devices of sync links that go and come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use shardtrack_tests::cond::wait_equal;
+use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
-use shardtrack_tests::peer::{Link, Make, Mode, Pair};
+use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -30,3 +30,48 @@ fn a_device_that_is_made_anew_is_used_again() {
         }
     }
 }
+
+/// What a link has not delivered is given up when another one takes its place, and without
+/// acknowledgements nobody asks for it. That a connection breaks later sends all again, but only
+/// after five seconds of silence.
+#[test]
+fn what_a_link_kept_is_sent_again_on_the_next_one() {
+    need_root!();
+    let _alone = alone();
+    for asked in [true, false] {
+        let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Tcp);
+        setup.links = 2;
+        let mut pair = Pair::new(setup.clone(), setup);
+        pair.start();
+        let mut kernel = Kernel::of(&pair.a.ns);
+        pair.a.ns.ip("link set sync0 down");
+        for node in [&pair.a, &pair.b] {
+            node.told("device `sync1' becomes dedicated link");
+        }
+        kernel.create(&plain(0, 100));
+        wait_equal(LIMIT, "flows of the receiver", &100, || pair.b.cached(false));
+        // What failed before is made good.
+        std::thread::sleep(Duration::from_secs(3));
+        pair.b.ns.nft(
+            "table netdev cut {
+                chain in {
+                    type filter hook ingress device \"sync1\" priority 0
+                    drop
+                }
+            }",
+        );
+        let began = Instant::now();
+        kernel.create(&plain(100, 500));
+        pair.a.ns.ip("link set sync0 up");
+        // Who asks has the devices looked at, which then return before their time is noticed.
+        while asked && began.elapsed() < Duration::from_millis(1500) {
+            pair.a.request(RUNTIME);
+        }
+        wait_until(Duration::from_millis(4500) - began.elapsed(), "all flows", || {
+            pair.b.cached(false) == 600
+        });
+    }
+}
+
+/// A request of the control protocol.
+const RUNTIME: u32 = 30;

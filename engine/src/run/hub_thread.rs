@@ -109,7 +109,7 @@ impl HubThread {
         if load == Load::Some {
             self.io.check_losses(&mut self.hub.shards.local);
         }
-        self.peers.take_news(now, &mut self.ring, &mut self.hub)?;
+        self.peers.take_news(now, &mut self.hub);
         self.hub.shards.work();
         self.hub.turn(now);
         if self.hub.shards.take_stirred() {
@@ -291,7 +291,7 @@ impl HubThread {
         match said {
             Said::Nothing => {}
             Said::Request(asker, id) => {
-                self.peers.refresh(now, &mut self.ring, &mut self.hub)?;
+                self.peers.refresh(now, &mut self.hub);
                 let engine = &mut self.hub.base.engine;
                 engine.other_cpu_ns = io::cpu::process_cpu_time().as_nanos() as u64;
                 if let Some(flow_log) = &self.flow_log {

@@ -22,13 +22,15 @@ pub(super) struct Peers {
     /// News of devices, if there is a link.
     watch: Option<Fd>,
     news: bool,
+    /// The link that sent last.
+    sending: usize,
 }
 
 impl Peers {
     /// The opened channels, in the namespace of the calling thread.
     pub(super) fn new(channels: Vec<Channel>) -> Result<Self, IoError> {
         let watch = if channels.is_empty() { None } else { Some(io::watch_interfaces()?) };
-        Ok(Self { channels, watch, news: false })
+        Ok(Self { channels, watch, news: false, sending: 0 })
     }
 
     /// Starts to receive and to connect, and chooses the link that sends.
@@ -41,7 +43,9 @@ impl Peers {
         for (k, channel) in self.channels.iter_mut().enumerate() {
             channel.start(ring, now, Token::Link(k as u32).raw(), group)?;
         }
-        self.refresh(now, ring, hub)
+        self.sending = hub.links.current();
+        self.refresh(now, hub);
+        Ok(())
     }
 
     /// Some device has changed. All that a turn brings is looked at once.
@@ -56,13 +60,10 @@ impl Peers {
     }
 
     /// Looks at the devices if one has changed.
-    pub(super) fn take_news(
-        &mut self,
-        now: Instant,
-        ring: &mut Ring,
-        hub: &mut Hub,
-    ) -> Result<(), IoError> {
-        if std::mem::take(&mut self.news) { self.refresh(now, ring, hub) } else { Ok(()) }
+    pub(super) fn take_news(&mut self, now: Instant, hub: &mut Hub) {
+        if std::mem::take(&mut self.news) {
+            self.refresh(now, hub);
+        }
     }
 
     /// Takes a completion of link `k`.
@@ -108,6 +109,7 @@ impl Peers {
         ring: &mut Ring,
         hub: &mut Hub,
     ) -> Result<bool, IoError> {
+        self.leave(now, ring, hub);
         let k = hub.links.current();
         let Some(channel) = self.channels.get_mut(k) else { return Ok(false) };
         let datagram_max = hub.links.links[k].datagram_max;
@@ -134,12 +136,7 @@ impl Peers {
     }
 
     /// Reads the state of the devices and connections, and has the best link send.
-    pub(super) fn refresh(
-        &mut self,
-        now: Instant,
-        ring: &mut Ring,
-        hub: &mut Hub,
-    ) -> Result<(), IoError> {
+    pub(super) fn refresh(&mut self, now: Instant, hub: &mut Hub) {
         for (k, channel) in self.channels.iter_mut().enumerate() {
             // A device that has gone is down.
             let known = channel.refresh_interface().is_ok();
@@ -162,9 +159,14 @@ impl Peers {
                 };
             }
         }
-        let before = hub.links.current();
         hub.choose_link(now);
-        if hub.links.current() != before
+    }
+
+    /// Leaves the link that sent before another was chosen, whether for news of a device, because the
+    /// peer did, or because it was time to return.
+    fn leave(&mut self, now: Instant, ring: &mut Ring, hub: &mut Hub) {
+        let before = std::mem::replace(&mut self.sending, hub.links.current());
+        if self.sending != before
             && let Some(channel) = self.channels.get_mut(before)
         {
             channel.abandon(ring, now);
@@ -173,6 +175,5 @@ impl Peers {
                 hub.link_failed(now);
             }
         }
-        Ok(())
     }
 }
