@@ -74,6 +74,9 @@ fn a_reading_for_a_peer_that_is_not_there_gives_way() {
         wait_equal(LIMIT, "flows of the receiver", &flows.into(), || pair.b.cached(false));
         pair.b.kill9();
         pair.a.client(&["-B"]);
+        // As much is queued by then as may be.
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(pair.a.client(&["-i"]).lines().count(), flows as usize);
         pair.a.client(&["-F"]);
         let left = Snapshot::of(&mut Kernel::of(&pair.a.ns), Ignore::default()).lines.len();
         assert_eq!(left, 0);
