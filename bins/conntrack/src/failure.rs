@@ -1,5 +1,6 @@
 //! How a run ends when it does not succeed: exit status and what is said about it.
 
+use std::cell::RefCell;
 use std::io::Write;
 
 /// What stands in front of nearly all messages. Scripts match it, so the program keeps the name
@@ -48,9 +49,25 @@ pub(crate) fn say(parts: &[&[u8]]) {
     complain(&line(parts));
 }
 
-/// Writes to standard error. There is nobody to tell if that fails.
+/// Writes to standard error, unless inside [`held_back`]. There is nobody to tell if that fails.
 pub(crate) fn complain(text: &[u8]) {
-    let _ = std::io::stderr().write_all(text);
+    let held = HELD_BACK
+        .with_borrow_mut(|held| held.as_mut().map(|held| held.extend_from_slice(text)).is_some());
+    if !held {
+        let _ = std::io::stderr().write_all(text);
+    }
+}
+
+thread_local! {
+    /// What the thread has to say and must not say yet.
+    static HELD_BACK: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Does `work` before its turn: what it complains of is not written but comes with its result.
+pub(crate) fn held_back<T>(work: impl FnOnce() -> T) -> (T, Vec<u8>) {
+    HELD_BACK.set(Some(Vec::new()));
+    let result = work();
+    (result, HELD_BACK.take().unwrap_or_default())
 }
 
 fn line(parts: &[&[u8]]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use proto_ctnl::render::LabelNames;
 
@@ -43,14 +43,19 @@ pub(super) struct Cache(Option<(Vec<u8>, Option<Known>)>);
 #[derive(Debug)]
 struct Known {
     map: LabelMap,
-    names: Rc<LabelNames>,
+    names: Arc<LabelNames>,
 }
 
 impl Cache {
+    /// Whether no name was looked up yet.
+    pub(super) const fn is_unused(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn get(&mut self, path: &[u8]) -> Option<&Known> {
         if self.0.as_ref().is_none_or(|(p, _)| p != path) {
             let known = match LabelMap::read(Path::new(OsStr::from_bytes(path))) {
-                Ok(map) => Some(Known { names: Rc::new(map.names()), map }),
+                Ok(map) => Some(Known { names: Arc::new(map.names()), map }),
                 Err(text) => {
                     complain(format!("nfct_labelmap_new: {text}\n").as_bytes());
                     None
@@ -95,7 +100,7 @@ pub(super) fn resolve(request: &mut Request, cache: &mut Cache) -> Result<(), Fa
             }
         }
     }
-    request.label_names = known.map(|k| Rc::clone(&k.names));
+    request.label_names = known.map(|k| Arc::clone(&k.names));
     Ok(())
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn split(
     }
     let most = words.len() + WORDS_MAX;
     let mut begin = line.start;
-    for word in text[line.clone()].split(|b| matches!(b, b' ' | b'\t' | b'\n')) {
+    for word in text[line.clone()].split(is_blank) {
         let end = begin + word.len();
         if word.len() >= WORD_MAX {
             return Err(too_long());
@@ -99,6 +99,11 @@ pub(crate) fn split(
         begin = end + 1;
     }
     Ok(())
+}
+
+/// What stands between words. Most octets are told from it by the first comparison.
+fn is_blank(b: &u8) -> bool {
+    *b <= b' ' && matches!(b, b' ' | b'\t' | b'\n')
 }
 
 fn quoted(

@@ -13,6 +13,10 @@ pub(crate) struct CInt {
 
 /// Reads a number in base 10, 16 after `0x`, or 8 after `0`.
 pub(crate) fn c_int(text: &[u8]) -> CInt {
+    if let Some(b'1'..=b'9') = text.first() {
+        let (value, used, overflow) = unsigned::<10>(text);
+        return CInt { value, used, overflow };
+    }
     let blanks = text.iter().take_while(|b| is_space(**b)).count();
     let (negative, sign) = match text.get(blanks) {
         Some(b'-') => (true, 1),
@@ -52,15 +56,24 @@ pub(crate) fn whole_decimal(text: &[u8], max: u64) -> Option<u64> {
     (count == digits.len() && !overflow && value <= max).then_some(value)
 }
 
+/// Digits that fit into 64 bits whatever they are.
+const FITTING: usize = 16;
+
 /// Value and length of the digits in front, and whether the value is more than 64 bits.
 fn unsigned<const BASE: u32>(digits: &[u8]) -> (u64, usize, bool) {
     let mut value = 0u64;
     let mut overflow = false;
     let mut count = 0;
     for digit in digits.iter().map_while(|b| char::from(*b).to_digit(BASE)) {
-        match value.checked_mul(u64::from(BASE)).and_then(|v| v.checked_add(u64::from(digit))) {
-            Some(v) => value = v,
-            None => overflow = true,
+        let (base, digit) = (u64::from(BASE), u64::from(digit));
+        // Long files are mostly numbers, and short ones.
+        if count < FITTING {
+            value = value * base + digit;
+        } else {
+            match value.checked_mul(base).and_then(|v| v.checked_add(digit)) {
+                Some(v) => value = v,
+                None => overflow = true,
+            }
         }
         count += 1;
     }

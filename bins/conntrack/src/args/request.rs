@@ -1,7 +1,7 @@
 //! What a command line asks for.
 
 use core::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use proto_ctnl::render::LabelNames;
 use proto_ctnl::{Labels, Name, SeqAdj, Synproxy, Tuple, proto};
@@ -83,7 +83,7 @@ pub(crate) struct Request {
     /// The connection that expects the one to make.
     pub(crate) master: Tuple,
     /// Names for rendering, if labels were asked for and a file with names was found.
-    pub(crate) label_names: Option<Rc<LabelNames>>,
+    pub(crate) label_names: Option<Arc<LabelNames>>,
     pub(crate) filter_file: Vec<u8>,
     pub(crate) sort: Option<SortKey>,
     pub(crate) limit: Option<usize>,

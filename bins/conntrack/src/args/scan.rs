@@ -56,6 +56,11 @@ impl Shared {
     pub(crate) fn of_file() -> Self {
         Self { loading: true, ..Self::default() }
     }
+
+    /// Whether lines before could make no difference to those read so far, nor these to others.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.output == Output::default() && self.label_path.is_none() && self.labels.is_unused()
+    }
 }
 
 /// Reads a whole command line; `words[0]` is the program.

@@ -3,6 +3,7 @@
 //! All lines are read before the first is done, so that a slip in one does nothing. What they ask for
 //! is kept as requests, in memory as far as it is little and in a temporary file beyond.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write};
@@ -10,12 +11,12 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use proto_ctnl::Encoder;
 
-use super::batches::{self, Words};
+use super::batches::{self, Batch, Part, Words};
 use super::loading::{Loading, SHORT_FILE, tell_line};
 use super::lookup::Lookup;
 use super::{delete, feasible, flush, update};
 use crate::args::{Command, Lines, Opt, OptSet, Request, Shared, Table, parse_with, split};
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, complain, held_back, say};
 use crate::filter::Filter;
 use crate::kernel::{Errno, INVALID};
 use crate::object;
@@ -45,13 +46,16 @@ const SETTINGS: OptSet = OptSet::of(&[
 pub(crate) fn load(path: &[u8], posix: bool) -> Result<(), Failure> {
     let file = open(if path == b"-" { b"/dev/stdin" } else { path })?;
     let mut lines = Lines::new(BufReader::with_capacity(64 << 10, file));
-    let mut compiler = Compiler {
-        reader: Reader::new(posix),
-        spool: BufWriter::with_capacity(64 << 10, tempfile::spooled_tempfile(MEMORY_MAX)),
-        buffer: [0; REQUEST_MAX],
-        forbidden: None,
-    };
-    let read = batches::read(&mut lines, |line| compiler.line(line));
+    let spool = BufWriter::with_capacity(64 << 10, tempfile::spooled_tempfile(MEMORY_MAX));
+    let mut compiler = Compiler::new(posix, spool);
+    let read = batches::read(
+        &mut lines,
+        |batch| Compiled::of(batch, posix),
+        |part| match part {
+            Part::Line(line) => compiler.line(line),
+            Part::Made(compiled) => compiler.take(&compiled),
+        },
+    );
     if let Err((number, failure)) = read.and_then(|()| compiler.forbidden.map_or(Ok(()), Err)) {
         if lines.count() > SHORT_FILE {
             say(&[b"line ", number.to_string().as_bytes(), b" of ", path, b":"]);
@@ -107,6 +111,17 @@ struct Compiler<W> {
 }
 
 impl<W: Write> Compiler<W> {
+    fn new(posix: bool, spool: W) -> Self {
+        let buffer = [0; REQUEST_MAX];
+        Self { reader: Reader::new(posix), spool, buffer, forbidden: None }
+    }
+
+    /// Keeps what was made of lines ahead.
+    fn take(&mut self, compiled: &Compiled) -> Result<(), Failure> {
+        complain(&compiled.complaints);
+        self.spool.write_all(&compiled.kept).map_err(|e| system(&e))
+    }
+
     fn line(&mut self, line: &Words<'_>) -> Result<(), Failure> {
         let request = self.reader.read(&[], line.iter())?;
         let command = match permitted(&request) {
@@ -132,6 +147,24 @@ impl<W: Write> Compiler<W> {
         kept.kind = if made.is_ok() { KIND_REQUEST } else { KIND_REFUSED };
         let bytes = if made.is_ok() { encoder.bytes() } else { &errno };
         keep(&mut self.spool, &kept, bytes).map_err(|e| system(&e))
+    }
+}
+
+/// What is kept of the lines of a batch that have nothing to do with those before it.
+struct Compiled {
+    kept: Vec<u8>,
+    complaints: Vec<u8>,
+}
+
+impl Compiled {
+    /// Of lines whose turn has not come. None if one is wrong, or has to do with what lines before
+    /// may have said: then all are to be read again.
+    fn of(batch: &Batch, posix: bool) -> Option<Self> {
+        let mut compiler = Compiler::new(posix, Vec::with_capacity(batch.octets()));
+        let (right, complaints) =
+            held_back(|| batch.lines().all(|line| compiler.line(&line).is_ok()));
+        let alone = compiler.reader.shared.is_unused() && compiler.forbidden.is_none();
+        (right && alone).then_some(Self { kept: compiler.spool, complaints })
     }
 }
 
@@ -256,7 +289,11 @@ pub(super) fn filters(request: &Request) -> Result<Vec<Filter>, Failure> {
     let path = request.filter_file.as_slice();
     let mut lines = Lines::new(BufReader::new(open(path)?));
     let (mut reader, mut filters) = (Reader::new(false), Vec::new());
-    let read = batches::read(&mut lines, |line| {
+    let take = |part: Part<'_, Infallible>| {
+        let line = match part {
+            Part::Line(line) => line,
+            Part::Made(never) => match never {},
+        };
         let request = reader.read(&[b"-L"], line.iter())?;
         let mut conditions = request.given;
         conditions.remove(Opt::Labelmap);
@@ -268,7 +305,8 @@ pub(super) fn filters(request: &Request) -> Result<Vec<Filter>, Failure> {
         feasible(&request)?;
         filters.push(Filter::new(&request));
         Ok(())
-    });
+    };
+    let read = batches::read(&mut lines, |_| None, take);
     read.map_err(|(number, failure)| {
         say(&[b"line ", number.to_string().as_bytes(), b" of ", path, b":"]);
         failure
@@ -277,4 +315,49 @@ pub(super) fn filters(request: &Request) -> Result<Vec<Filter>, Failure> {
         return Err(Failure::other(&[b"no condition in ", path]));
     }
     Ok(filters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether what is kept of a long file's lines can be made before their turn.
+    fn compiled(line: &str) -> Option<Compiled> {
+        let mut compiled = None;
+        // Enough for several batches.
+        let text = format!("{line}\n").repeat(200_000 / line.len());
+        let mut lines = Lines::new(text.as_bytes());
+        let take = |part: Part<'_, Compiled>| {
+            if let Part::Made(made) = part {
+                compiled = Some(made);
+            }
+            Ok(())
+        };
+        let read = batches::read(&mut lines, |batch| Compiled::of(batch, false), take);
+        assert_eq!(read, Ok(()));
+        compiled
+    }
+
+    #[test]
+    fn lines_that_have_to_do_with_others_wait_for_their_turn() {
+        let flow = "-A -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2 -t 60";
+        assert!(compiled(flow).is_some());
+        assert!(compiled("-D -p udp").is_some());
+        for line in [
+            &format!("{flow} --label-add x"),
+            "-D -o extended",
+            "-U -m 1 --labelmap /nowhere",
+            "-L",
+            &format!("{flow} --sport 99999"),
+        ] {
+            assert!(compiled(line).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn complaints_wait_for_their_turn() {
+        let made = compiled("-A -a x -p udp -s 1.1.1.1 -d 1.1.1.2 --sport 1 --dport 2 -t 60");
+        let complaints = made.expect("nothing is wrong with it").complaints;
+        assert!(complaints.starts_with(b"WARNING: ignoring -a, deprecated option.\n"));
+    }
 }
