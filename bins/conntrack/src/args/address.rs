@@ -59,6 +59,9 @@ pub(crate) fn address(
     mask_allowed: bool,
     family: &mut Option<Family>,
 ) -> Result<(IpAddr, Option<IpAddr>), Failure> {
+    if let Some(address) = dotted(text) {
+        return Family::agree(family, Family::V4).map(|()| (address.into(), None));
+    }
     let cut = &text[..text.len().min(TEXT_MAX)];
     let (head, length) = match cut.iter().position(|&b| b == b'/') {
         Some(at) => (&cut[..at], Some(&cut[at + 1..])),
@@ -111,6 +114,22 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
     }
     // The standard library takes what inet_pton takes.
     core::str::from_utf8(text).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+}
+
+/// The usual form alone, of which long files are full: four decimal numbers without zeros in front.
+fn dotted(text: &[u8]) -> Option<Ipv4Addr> {
+    let (mut octets, mut place, mut digits) = ([0_u8; 4], 0, 0);
+    for b in text {
+        match b {
+            b'.' if digits > 0 && place < 3 => (place, digits) = (place + 1, 0),
+            b'0'..=b'9' if digits == 0 || octets[place] > 0 => {
+                octets[place] = octets[place].checked_mul(10)?.checked_add(b - b'0')?;
+                digits += 1;
+            }
+            _ => return None,
+        }
+    }
+    (place == 3 && digits > 0).then(|| octets.into())
 }
 
 /// `inet_aton(3)`: one to four numbers in any base, the last of which fills what is left.
@@ -211,6 +230,30 @@ mod tests {
             ("1.", None),
         ] {
             assert_eq!(inet_aton(text.as_bytes()), expected.map(Ipv4Addr::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_usual_form_means_the_same() {
+        for (text, is_usual) in [
+            ("0.0.0.0", true),
+            ("255.10.100.1", true),
+            ("1.2.3", false),
+            ("1.2.3.4.5", false),
+            ("1..3.4", false),
+            (".1.2.3.4", false),
+            ("1.2.3.", false),
+            ("1.2.3.4.", false),
+            ("1.2.3.4 ", false),
+            ("1.2.3.4/8", false),
+            ("01.2.3.4", false),
+            ("1.00.3.4", false),
+            ("256.2.3.4", false),
+            ("", false),
+        ] {
+            let usual = dotted(text.as_bytes());
+            assert_eq!(usual.is_some(), is_usual, "{text}");
+            assert!(!is_usual || usual == inet_aton(text.as_bytes()), "{text}");
         }
     }
 

@@ -19,11 +19,11 @@ pub(crate) type Ranges = Vec<(u32, u32)>;
 pub(crate) fn parse(
     extension: &Extension,
     field: Field,
-    name: &str,
     text: &[u8],
 ) -> Result<(u32, Option<Ranges>), Failure> {
     let bad = || {
-        let name = name.as_bytes();
+        let row = extension.rows.iter().find(|row| row.field == field);
+        let name = row.map_or("", |row| row.name).as_bytes();
         Failure::other(&[b"unexpected value '", text, b"' with --", name, b" option"])
     };
     let one = match field {

@@ -160,11 +160,17 @@ impl<'a> Scanner<'a> {
 
     fn long(&mut self, word: &'a [u8], longs: &Longs<'_>) -> Item<'a> {
         self.index += 1;
-        let (name, attached) = match word.iter().position(|&b| b == b'=') {
-            Some(at) => (&word[..at], Some(&word[at + 1..])),
-            None => (word, None),
+        let (option, attached) = match longs.exact(word) {
+            Some(option) => (option, None),
+            None => {
+                let (name, attached) = match word.iter().position(|&b| b == b'=') {
+                    Some(at) => (&word[..at], Some(&word[at + 1..])),
+                    None => (word, None),
+                };
+                let Some(option) = longs.find(name) else { return Item::Unknown };
+                (option, attached)
+            }
         };
-        let Some(option) = longs.find(name) else { return Item::Unknown };
         match (option.takes, attached) {
             (Takes::Nothing, Some(_)) => Item::Unknown,
             (Takes::Value, None) => match self.words.get(self.index) {
@@ -216,15 +222,19 @@ fn is_operand(word: &[u8]) -> bool {
 }
 
 impl<'t> Longs<'t> {
+    /// The option of that name.
+    fn exact(&self, name: &[u8]) -> Option<&'t Long> {
+        // No two options have the same name. Lines that make flows have most of the protocol.
+        let mut all = [self.protocol, self.common, self.own].into_iter();
+        all.find_map(|longs| longs.iter().find(|o| o.name.as_bytes() == name))
+    }
+
     /// The option of that name, or the one it is an unambiguous prefix of. Options that do the
     /// same do not make a prefix ambiguous.
     fn find(&self, name: &[u8]) -> Option<&'t Long> {
-        // No two options have the same name. Lines that make flows have most of the protocol.
-        for longs in [self.protocol, self.common, self.own] {
-            let exact = longs.iter().find(|o| o.name.as_bytes() == name);
-            if exact.is_some() {
-                return exact;
-            }
+        let exact = self.exact(name);
+        if exact.is_some() {
+            return exact;
         }
         let known = || self.common.iter().chain(self.protocol);
         let is_prefix = |o: &&Long| o.name.as_bytes().starts_with(name);

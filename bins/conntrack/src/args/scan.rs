@@ -376,8 +376,7 @@ fn mark(request: &mut Request, value: &[u8]) -> Result<(), Failure> {
 
 fn set_field(request: &mut Request, field: Field, value: &[u8]) -> Result<(), Failure> {
     if let Some(extension) = request.extension {
-        let name = extension.rows.iter().find(|r| r.field == field).map_or("", |r| r.name);
-        let (value, ranges) = fields::parse(extension, field, name, value)?;
+        let (value, ranges) = fields::parse(extension, field, value)?;
         request.fields[field as usize] = Some(value);
         request.ranges.retain(|(f, _)| *f != field);
         request.ranges.extend(ranges.map(|r| (field, r)));
