@@ -166,6 +166,19 @@ fn everything_reaches_the_engine() {
 }
 
 #[test]
+fn a_network_that_can_not_be_is_named_as_it_was_read() {
+    for (written, named) in
+        [("1.2.3.4/033", "1.2.3.4/33"), ("1.2.3.4/99999999999", "1.2.3.4/1215752191")]
+    {
+        let reading = read(&format!(
+            "General {{ Filter {{ Address Accept {{ IPv4_address {written} }} }} }}"
+        ));
+        let told = format!("{named} is not a valid network, ignoring");
+        assert_eq!(reading.diagnostics[0].text, told.as_bytes(), "{written}");
+    }
+}
+
+#[test]
 fn facilities_have_the_numbers_of_syslog() {
     let of = |word: &str| {
         let settings = settings(&format!("General {{ Syslog {word} }} Stats {{ Syslog {word} }}"));
