@@ -173,6 +173,13 @@ impl LinkSet {
         }
     }
 
+    /// The peer has connected on link `k`.
+    pub fn connected(&mut self, now: Instant, k: usize) {
+        if let Some(stream) = self.links.get_mut(k).and_then(|link| link.stream.as_mut()) {
+            stream.begin(now);
+        }
+    }
+
     /// Copies the figures.
     pub fn figures(&self, sync: &mut SyncFigures) {
         sync.links = self.links.iter().map(|link| link.figures.clone()).collect();

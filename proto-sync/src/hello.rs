@@ -13,6 +13,8 @@
 //!   behind newer messages, is a late copy. But not if another message had that number. And a peer
 //!   that restarted at such a number keeps saying HELLO: when it goes on so, and nothing newer
 //!   comes, it is a restart.
+//! - What waited in a connection while others brought newer messages is such a copy, whatever its
+//!   number and its age: a peer that restarts makes new connections.
 
 use std::time::{Duration, Instant};
 
@@ -138,15 +140,21 @@ impl Greeting {
 
     /// A HELLO not newer than the last number accepted. `None` if it is a late copy, else the peer
     /// has restarted, and this is the first number that was taken for a late copy, or `seq`.
-    pub(crate) fn late(&mut self, m: &RawMessage<'_>, now: Instant) -> Option<u32> {
+    /// `overtaken`: it waited in a connection while others brought what was sent later.
+    pub(crate) fn late(
+        &mut self,
+        m: &RawMessage<'_>,
+        overtaken: bool,
+        now: Instant,
+    ) -> Option<u32> {
         let seq = m.seq;
         let copy = !self.differs(seq, m.bytes);
-        let near = copy
-            && self.run.is_some_and(|run| {
-                let behind = before(run.last.wrapping_add(NEAR), seq);
-                let ahead = before(seq, run.first.wrapping_sub(NEAR));
-                !behind && !ahead && now.saturating_duration_since(run.at) <= COPY_AGE_MAX
-            });
+        let recent = self.run.is_some_and(|run| {
+            let behind = before(run.last.wrapping_add(NEAR), seq);
+            let ahead = before(seq, run.first.wrapping_sub(NEAR));
+            !behind && !ahead && now.saturating_duration_since(run.at) <= COPY_AGE_MAX
+        });
+        let near = copy && (overtaken || recent);
         let missed = match self.suspect {
             Some(s) if before(s.last, seq) => {
                 if near && now.saturating_duration_since(s.at) < PATIENCE {
@@ -220,16 +228,16 @@ mod tests {
         g.begin(100, b"a message", now);
         // A burst of copies is one event.
         for seq in [100, 101, 102] {
-            assert_eq!(g.late(&hello(seq, 0), at(10)), None);
+            assert_eq!(g.late(&hello(seq, 0), false, at(10)), None);
         }
         g.settled();
-        assert_eq!(g.late(&hello(100, 0), at(2000)), None);
-        assert_eq!(g.late(&hello(101, 0), at(2500)), None);
+        assert_eq!(g.late(&hello(100, 0), false, at(2000)), None);
+        assert_eq!(g.late(&hello(101, 0), false, at(2500)), None);
         // Still saying HELLO, and nothing newer: the peer has restarted at 100.
-        assert_eq!(g.late(&hello(102, 0), at(3000)), Some(100));
+        assert_eq!(g.late(&hello(102, 0), false, at(3000)), Some(100));
         // Far from the greeting, or long after it, there is no doubt.
-        assert_eq!(g.late(&hello(7, 0), at(3001)), Some(7));
-        assert_eq!(g.late(&hello(7, 0), at(9000)), Some(7));
+        assert_eq!(g.late(&hello(7, 0), false, at(3001)), Some(7));
+        assert_eq!(g.late(&hello(7, 0), false, at(9000)), Some(7));
     }
 
     #[test]
@@ -238,8 +246,8 @@ mod tests {
         let mut g = Greeting::new();
         g.begin(100, b"a message", now);
         assert_eq!(g.ahead(&hello(101, 0), 100, now), None);
-        assert_eq!(g.late(&hello(100, 0), now), None);
+        assert_eq!(g.late(&hello(100, 0), false, now), None);
         let other = RawMessage { bytes: b"another", ..hello(101, 0) };
-        assert_eq!(g.late(&other, now), Some(100));
+        assert_eq!(g.late(&other, false, now), Some(100));
     }
 }

@@ -3,6 +3,8 @@
 //! A stream cuts messages anywhere. What is whole is passed on from where it was received; only a
 //! message that continues in the next read is copied.
 
+use std::time::{Duration, Instant};
+
 use zerocopy::FromBytes;
 
 use crate::frame::{HEADER_LEN, Header, RANGE_LEN};
@@ -23,7 +25,14 @@ impl core::error::Error for BrokenStream {}
 #[derive(Clone, Debug)]
 pub struct Reassembler {
     partial: Vec<u8>,
+    /// When the connection was made, if it is known.
+    began: Option<Instant>,
+    /// Of the runs that were accepted from this or another connection, the number of its last.
+    heard: u64,
 }
+
+/// Time after which nothing comes any more from connections that are older than another.
+const OVERTAKEN: Duration = Duration::from_secs(5);
 
 impl Default for Reassembler {
     fn default() -> Self {
@@ -34,7 +43,7 @@ impl Default for Reassembler {
 impl Reassembler {
     /// Takes the memory for the longest message at once.
     pub fn new() -> Self {
-        Self { partial: Vec::with_capacity(usize::from(u16::MAX)) }
+        Self { partial: Vec::with_capacity(usize::from(u16::MAX)), began: None, heard: 0 }
     }
 
     /// Octets of a message that is not whole yet.
@@ -45,6 +54,25 @@ impl Reassembler {
     /// Forgets an unfinished message, as a new connection requires.
     pub fn reset(&mut self) {
         self.partial.clear();
+    }
+
+    /// A new connection was made.
+    pub fn begin(&mut self, now: Instant) {
+        self.reset();
+        self.began = Some(now);
+        self.heard = 0;
+    }
+
+    /// Something from this connection was accepted, as the run of number `heard`.
+    pub(crate) const fn accepted(&mut self, heard: u64) {
+        self.heard = heard;
+    }
+
+    /// Whether what comes was sent before that which another connection brought: run `heard` came by
+    /// another one, at `at`, long after this one was made. A peer that starts again connects anew.
+    pub(crate) fn is_overtaken(&self, heard: u64, at: Option<Instant>) -> bool {
+        let (Some(began), Some(at)) = (self.began, at) else { return false };
+        self.heard != heard && at.saturating_duration_since(began) > OVERTAKEN
     }
 
     /// Adds what was read and calls `whole` with runs of whole messages, in order.

@@ -320,6 +320,38 @@ fn a_late_copy_of_a_hello_changes_nothing() {
     assert_eq!(controls(&drain(&mut session, tick, &mut owner))[0], (0x68, 100, 106));
 }
 
+/// What an original wrote into a connection that did not get through, before it went on by another
+/// one, comes when the link is back.
+#[test]
+fn a_hello_that_waited_in_a_connection_is_no_restart() {
+    let start = Instant::now();
+    let (mut session, mut owner) = (session(FTFW, 0, 0, start), Owner::default());
+    let (mut stuck, mut other) = (Reassembler::new(), Reassembler::new());
+    stuck.begin(start);
+    other.begin(start);
+    let mut take = |stream: &mut Reassembler, secs, flags, seq| {
+        let now = start + Duration::from_secs(secs);
+        session.handle_stream(now, stream, &[0x1a, flags, 0, 8, 0, 0, 0, seq], &mut owner).unwrap();
+        (session.counters().peer_starts, session.last_received())
+    };
+    assert_eq!(take(&mut other, 0, 0x30, 103), (1, Some(103)));
+    for n in 1..20 {
+        assert_eq!(take(&mut other, n, 0x10, 103 + n as u8), (1, Some(103 + n as u32)));
+    }
+    for seq in 100..103 {
+        assert_eq!(take(&mut stuck, 20, 0x30, seq), (1, Some(122)));
+    }
+    assert_eq!(take(&mut other, 20, 0x10, 123), (1, Some(123)));
+    // A peer that starts again connects again.
+    other.begin(start + Duration::from_secs(30));
+    assert_eq!(take(&mut other, 30, 0x30, 50), (2, Some(50)));
+    // One that did not, and yet goes on so, is believed.
+    stuck.begin(start + Duration::from_secs(31));
+    take(&mut other, 40, 0x10, 51);
+    assert_eq!(take(&mut stuck, 41, 0x30, 10), (2, Some(51)));
+    assert_eq!(take(&mut stuck, 42, 0x30, 11), (3, Some(11)));
+}
+
 #[test]
 fn a_window_of_one_does_not_acknowledge_acknowledgements() {
     let now = Instant::now();

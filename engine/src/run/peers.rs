@@ -89,7 +89,7 @@ impl Peers {
             None => {}
             Some(ChannelEvent::PeerClosed) => hub.links.disconnected(k),
             Some(ChannelEvent::PeerConnected) => {
-                hub.links.disconnected(k);
+                hub.links.connected(now, k);
                 hub.peer_connected(now);
             }
             Some(ChannelEvent::Connected) => hub.connected(now),

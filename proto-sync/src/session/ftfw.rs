@@ -200,7 +200,7 @@ impl Ftfw {
         }
         let missed = match ahead {
             true => self.greeting.ahead(m, last, now),
-            false => self.greeting.late(m, now),
+            false => self.greeting.late(m, c.overtaken, now),
         };
         match missed {
             Some(first) => {

@@ -154,6 +154,10 @@ struct Common {
     next_seq: u32,
     last_recv: Option<u32>,
     last_heard: Option<Instant>,
+    /// Datagrams, and runs of a stream, that held anything valid.
+    heard: u64,
+    /// What is being taken may have been sent long ago.
+    overtaken: bool,
     /// A request for everything waits to be sent.
     resync: bool,
     /// A keepalive waits to be sent.
@@ -216,6 +220,8 @@ impl Session {
             next_seq: config.first_seq,
             last_recv: None,
             last_heard: None,
+            heard: 0,
+            overtaken: false,
             resync: false,
             alive: false,
             alive_at: now + ALIVE_INTERVAL,
@@ -281,7 +287,15 @@ impl Session {
         host: &mut impl Host,
     ) -> Result<bool, BrokenStream> {
         let mut accepted = false;
-        reassembler.push(bytes, |run| accepted |= self.handle_datagram(now, run, host))?;
+        let (heard, at) = (self.common.heard, self.common.last_heard);
+        self.common.overtaken = reassembler.is_overtaken(heard, at);
+        let pushed =
+            reassembler.push(bytes, |run| accepted |= self.handle_datagram(now, run, host));
+        self.common.overtaken = false;
+        pushed?;
+        if accepted {
+            reassembler.accepted(self.common.heard);
+        }
         Ok(accepted)
     }
 

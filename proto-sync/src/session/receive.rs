@@ -81,6 +81,7 @@ impl Session {
         }
         if accepted {
             self.common.last_heard = Some(now);
+            self.common.heard += 1;
         }
         accepted
     }
