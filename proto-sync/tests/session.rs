@@ -352,6 +352,28 @@ fn a_hello_that_waited_in_a_connection_is_no_restart() {
     assert_eq!(take(&mut stuck, 42, 0x30, 11), (3, Some(11)));
 }
 
+/// The peer has not noticed yet that this node has started again with numbers that it has had.
+#[test]
+fn what_is_acknowledged_of_a_former_life_did_not_arrive_in_this_one() {
+    let now = Instant::now();
+    let (mut session, mut owner) = (session(FTFW, 0, 0, now), Owner::with(3));
+    session.request_resync();
+    drain(&mut session, now, &mut owner);
+    session.handle_datagram(now, &control(flag::ACK, 500, 90, 110), &mut owner);
+    assert_eq!((owner.acked.len(), session.resend_depth().0), (0, 4));
+    // It asks for what it took for late copies.
+    session.handle_datagram(
+        now,
+        &control(flag::NACK | flag::HELLO_BACK, 501, 100, 102),
+        &mut owner,
+    );
+    assert_eq!(owner.nacked.len(), 2);
+    assert!(controls(&drain(&mut session, now, &mut owner)).contains(&(flag::RESYNC, 0, 0)));
+    // Known by the peer, an original may begin with numbers of the former life.
+    session.handle_datagram(now, &control(flag::ACK, 502, 90, 110), &mut owner);
+    assert_eq!(session.resend_depth().0, 0);
+}
+
 #[test]
 fn a_window_of_one_does_not_acknowledge_acknowledgements() {
     let now = Instant::now();

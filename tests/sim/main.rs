@@ -31,9 +31,10 @@ use world::World;
 /// Lives in an ordinary run: some ten seconds on a loaded machine.
 const RUNS: u64 = 25;
 
-/// Seeds that once found something: a flow whose master's own master was missing, and one whose
-/// master had so little time left that a commit may leave it out or not.
-const FOUND: [u64; 2] = [700_172, 1_795_998_192_090_994_020];
+/// Seeds that once found something: a flow whose master's own master was missing, one whose master
+/// had so little time left that a commit may leave it out or not, and a request of a restarted node
+/// that an acknowledgement of its former life took away.
+const FOUND: [u64; 3] = [700_172, 1_795_998_192_090_994_020, 99_000_000_284_000];
 
 /// Runs a whole life.
 fn live(settings: Settings) {

@@ -44,6 +44,8 @@ const CATCH_UP_MAX: u32 = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Ftfw {
     greeting: Greeting,
+    /// The first number of this life.
+    first_seq: u32,
     /// The last number of the peer's former life, and when that ended.
     former: Option<(u32, Instant)>,
     /// Messages behind the last accepted, and none before it since: first and last number, and when
@@ -100,6 +102,7 @@ impl Ftfw {
         let max = if in_flight_max == 0 { most } else { in_flight_max.min(most) };
         Self {
             greeting: Greeting::new(),
+            first_seq: seq,
             former: None,
             behind: None,
             ack_window,
@@ -283,6 +286,11 @@ impl Ftfw {
         }
         match digest {
             Digest::State(kind) => return Verdict::State(kind),
+            Digest::Ack(from, _) if !self.greeting.is_done() && before(from, self.first_seq) => {
+                // The peer does not know yet that we have started again, and speaks of numbers of
+                // our former life: what has the same ones now did not arrive by that.
+                c.counters.acks_received += 1;
+            }
             Digest::Ack(from, to) => {
                 c.counters.acks_received += 1;
                 let freed = self.resend.take(from, to, |sent| {
