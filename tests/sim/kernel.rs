@@ -243,7 +243,7 @@ impl Kernel {
             // A tracker always has a state, be it none.
             flow.protoinfo = match flow.orig.proto {
                 6 => ProtoInfo::Tcp(Tcp::default()),
-                _ => ProtoInfo::Sctp(Sctp::default()),
+                _ => ProtoInfo::Sctp(Sctp { vtag: Some([0; 2]), ..Sctp::default() }),
             };
             flow.present.insert(Present::PROTOINFO);
         }
