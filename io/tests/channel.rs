@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{in_namespace, loopback};
 use io::{Channel, ChannelEvent, ChannelKind, ChannelOptions, Ring, RingConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// One end: a thread's ring and a channel on it.
 struct End {
@@ -279,6 +280,33 @@ fn tcp_carries_everything_and_comes_back() {
         left.send(&all[..10], &mut right);
         right.read_until(all[..10].concat().len());
         assert!(right.received.concat() == all[..10].concat());
+    });
+}
+
+#[test]
+fn without_a_descriptor_for_it_a_connection_is_tried_again_later() {
+    const NAME: &str = "without_a_descriptor_for_it_a_connection_is_tried_again_later";
+    in_namespace(NAME, || {
+        if !loopback(NAME) {
+            return;
+        }
+        // The ring knows nobody at the other end, and tries again.
+        let mut left = End::new(&tcp("127.0.0.1", "127.0.0.2"));
+        let all = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..all }).unwrap();
+        assert!(std::fs::File::open("/dev/null").is_err(), "there is a descriptor");
+        let end = Instant::now() + Duration::from_millis(2500);
+        while Instant::now() < end {
+            left.turn();
+        }
+        setrlimit(Resource::Nofile, all).unwrap();
+        let mut right = End::new(&tcp("127.0.0.2", "127.0.0.1"));
+        let end = Instant::now() + Duration::from_secs(5);
+        while !left.channel.connected() && Instant::now() < end {
+            left.turn();
+            right.turn();
+        }
+        assert!(left.channel.connected());
     });
 }
 

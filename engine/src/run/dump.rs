@@ -65,18 +65,16 @@ impl DumpReader {
         })
     }
 
-    /// Gives the reading up, if nothing of it is on its way; whether it has. What the kernel has yet to
-    /// tell goes with the socket.
-    ///
-    /// # Errors
-    /// If there is no other socket.
-    pub(super) fn give_up(&mut self) -> Result<bool, IoError> {
+    /// Gives the reading up, if nothing of it is on its way and there is a descriptor for another
+    /// socket; whether it has. What the kernel has yet to tell goes with the socket.
+    pub(super) fn give_up(&mut self) -> bool {
         if self.asked {
-            return Ok(false);
+            return false;
         }
-        self.socket = RequestSocket::open(4 * DATAGRAM_BYTES, 0)?;
+        let Ok(socket) = RequestSocket::open(4 * DATAGRAM_BYTES, 0) else { return false };
+        self.socket = socket;
         self.end();
-        Ok(true)
+        true
     }
 
     /// Makes the buffers.

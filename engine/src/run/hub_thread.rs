@@ -125,7 +125,7 @@ impl HubThread {
         if reads {
             self.dump.ask(&mut self.ring)?;
         }
-        self.give_way(now, reads)?;
+        self.give_way(now, reads);
         let sent = self.io.send_requests(now, &mut self.ring, &mut self.hub.shards.local)?;
         self.peers.handle_timeout(now, &mut self.ring)?;
         let blocked = self.peers.transmit(now, &mut self.ring, &mut self.hub)?;
@@ -147,17 +147,16 @@ impl HubThread {
     }
 
     /// Gives up a reading that has no room for long, if somebody waits for its end.
-    fn give_way(&mut self, now: Instant, reads: bool) -> Result<(), IoError> {
+    fn give_way(&mut self, now: Instant, reads: bool) {
         if reads || !self.dump.is_running() {
             self.dump_waits = None;
-            return Ok(());
+            return;
         }
         let since = *self.dump_waits.get_or_insert(now);
         let long = now.saturating_duration_since(since) >= DUMP_PATIENCE;
-        if long && self.hub.dump_is_in_the_way() && self.dump.give_up()? {
+        if long && self.hub.dump_is_in_the_way() && self.dump.give_up() {
             self.hub.dump_ended(now, false);
         }
-        Ok(())
     }
 
     fn rest(&mut self, now: Instant, mut load: Load, blocked: bool) -> Result<(), IoError> {

@@ -112,7 +112,8 @@ impl Stream {
         }
         // Whatever fails below, there is a next time.
         self.outgoing = Some(Outgoing::Waiting(now + RETRY));
-        let fd = socket::connector(&self.to, self.send_bytes)?;
+        // Descriptors or memory are short.
+        let Ok(fd) = socket::connector(&self.to, self.send_bytes) else { return Ok(()) };
         ring.connect(self.token + role::CONNECT, &fd, &self.to)?;
         self.outgoing = Some(Outgoing::Connecting(fd));
         Ok(())
