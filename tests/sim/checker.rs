@@ -372,6 +372,8 @@ fn takeover(world: &mut World) {
     for key in keys {
         world.change(key);
     }
+    // The end of a silent flow would be seen within a minute, and not before.
+    world.kernels[to].keep_alive(world.now);
     converge(world, |world| {
         difference("external cache of the old master", &external(world, 1 - to), &kernel(world, to))
     });
