@@ -116,6 +116,8 @@ pub struct Cache {
     pub(crate) unread: Bitmap,
     pub(crate) tombstones: Tombstones,
     pub(crate) epoch: bool,
+    /// It was emptied without a word: peers may have flows that are not here.
+    emptied: bool,
     limit: u32,
     role: Role,
     pub(crate) counters: CacheCounters,
@@ -134,6 +136,7 @@ impl Cache {
             unread: Bitmap::default(),
             tombstones: Tombstones::default(),
             epoch: false,
+            emptied: false,
             limit,
             role: config.role,
             counters: CacheCounters::default(),
@@ -394,7 +397,7 @@ impl Cache {
             return Err(CacheFull);
         }
         let hash = at.short();
-        let mut entry = Entry::new(&at.key, hash, fresh, &mut self.extras);
+        let mut entry = Entry::new(&at.key, hash, fresh && !self.emptied, &mut self.extras);
         entry.store(flow, self.role, true, &mut self.extras);
         entry.created = now;
         entry.updated = now;
@@ -490,6 +493,7 @@ impl Cache {
         self.unread.clear();
         self.tombstones.end();
         self.epoch = false;
+        self.emptied = true;
     }
 
     /// Panics unless everything here agrees with everything else. For tests.

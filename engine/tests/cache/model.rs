@@ -43,6 +43,8 @@ struct Model {
     bulk_from: FlowIndex,
     tombstones: BTreeSet<Key>,
     epoch: bool,
+    /// All was forgotten once, and peers may know some of it.
+    emptied: bool,
     pos: u32,
 }
 
@@ -134,6 +136,7 @@ impl Model {
             bulk_from: FlowIndex::FIRST,
             tombstones: BTreeSet::new(),
             epoch: false,
+            emptied: false,
             pos: 0,
         }
     }
@@ -151,6 +154,7 @@ impl Model {
             self.forget(&oldest);
         }
         self.parked.retain(|k| *k != key);
+        let fresh = fresh && !self.emptied;
         let old = self.flows.get(&key);
         let object = Object {
             flow: kept(flow, self.role),
@@ -406,7 +410,7 @@ impl Both {
             Op::Clear => {
                 self.cache.clear();
                 let Model { pos, bulk_from, role, .. } = self.model;
-                self.model = Model { pos, bulk_from, ..Model::new(role) };
+                self.model = Model { pos, bulk_from, emptied: true, ..Model::new(role) };
             }
         }
     }

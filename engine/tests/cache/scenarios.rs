@@ -116,6 +116,24 @@ fn an_update_about_another_master_or_none_keeps_nothing_of_the_old_flow() {
     }
 }
 
+/// A peer has what it was told before, and has not heard that any of it has ended.
+#[test]
+fn a_flow_that_begins_after_all_were_forgotten_is_told_as_new_and_its_end_too() {
+    let mut cache = cache(Role::Internal, 9);
+    let flow = kernel_flow(1, false);
+    let a = cache.replace(&flow, 0).unwrap().index;
+    cache.mark_changed(a);
+    send(&mut cache, true).unwrap();
+    cache.clear();
+    let b = cache.replace(&flow, 1).unwrap().index;
+    cache.mark_changed(b);
+    cache.merge(&flow, 2).unwrap();
+    assert_eq!(cache.next_changed().map(|(_, change)| change), Some(Change::New));
+    assert_eq!(cache.kill(b), Killed::Queued);
+    assert_eq!(send(&mut cache, true).map(|s| s.1), Some(Change::Delete));
+    cache.verify();
+}
+
 #[test]
 fn what_the_daemon_made_itself_the_peer_may_know() {
     let mut cache = cache(Role::Internal, 9);
