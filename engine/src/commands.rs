@@ -109,6 +109,8 @@ pub(crate) struct Commands {
     gathers: VecDeque<Gather>,
     /// Who waits for emptied caches, and from how many shards.
     flushes: VecDeque<(Asker, usize)>,
+    /// Who waits for what the peer has told to be in the kernel, and for how many shards.
+    settles: VecDeque<(Asker, usize)>,
     commit: Option<Commit>,
     dumps: Vec<Dump>,
 }
@@ -120,6 +122,7 @@ impl Commands {
             shards,
             gathers: VecDeque::new(),
             flushes: VecDeque::new(),
+            settles: VecDeque::new(),
             commit: None,
             dumps: Vec::new(),
         }
@@ -153,6 +156,12 @@ impl Commands {
     pub(crate) fn flush(&mut self, asker: Asker, caches: crate::order::Caches) -> Vec<Step> {
         self.flushes.push_back((asker, self.shards));
         self.all(|| Order::Flush(caches))
+    }
+
+    /// Waits until the kernel has what the peer has told so far.
+    pub(crate) fn settle(&mut self, asker: Asker) -> Vec<Step> {
+        self.settles.push_back((asker, self.shards));
+        self.all(|| Order::Settle)
     }
 
     /// Whether a commit is under way.
@@ -197,7 +206,8 @@ impl Commands {
             Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
             Outcome::Commit { report, left } => self.committed(now, Some((report, left))),
             Outcome::HearsNew => self.committed(now, None),
-            Outcome::Flushed => self.flushed(),
+            Outcome::Flushed => one_less(&mut self.flushes),
+            Outcome::Settled => one_less(&mut self.settles),
             Outcome::ReadBegun
             | Outcome::Read { .. }
             | Outcome::Census { .. }
@@ -225,16 +235,6 @@ impl Commands {
                 gather.shards.sort_by_key(|s| s.id);
                 vec![Step::Figures(gather.asker, gather.shards)]
             }
-            None => Vec::new(),
-        }
-    }
-
-    /// Shards answer in the order of the orders, so counting from the oldest is enough.
-    fn flushed(&mut self) -> Vec<Step> {
-        let Some(open) = self.flushes.iter_mut().find(|f| f.1 > 0) else { return Vec::new() };
-        open.1 -= 1;
-        match self.flushes.pop_front_if(|f| f.1 == 0) {
-            Some((asker, _)) => vec![Step::Done(asker)],
             None => Vec::new(),
         }
     }
@@ -321,6 +321,16 @@ impl Commands {
         let (side, object, format) = (dump.side, dump.object, dump.format);
         let order = Order::Dump { asker, side, object, format, cursor, out: Vec::new() };
         Some(Step::Order(shard, order))
+    }
+}
+
+/// Shards answer in the order of the orders, so counting from the oldest is enough.
+fn one_less(waiting: &mut VecDeque<(Asker, usize)>) -> Vec<Step> {
+    let Some(open) = waiting.iter_mut().find(|w| w.1 > 0) else { return Vec::new() };
+    open.1 -= 1;
+    match waiting.pop_front_if(|w| w.1 == 0) {
+        Some((asker, _)) => vec![Step::Done(asker)],
+        None => Vec::new(),
     }
 }
 

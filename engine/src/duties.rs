@@ -15,7 +15,7 @@ use crate::expects::ExpectIndex;
 use crate::kernel::{DumpPurpose, KernelEvent, Pass, Send};
 use crate::order::{Caches as Which, CommitPass, Order, Outcome, TableUse};
 use crate::report::ShardReport;
-use crate::shard::Shard;
+use crate::shard::{Settling, Shard};
 
 /// Objects of a bulk send that are queued at once. The next ones follow when these are sent, so
 /// that live changes never wait for more than this.
@@ -53,6 +53,7 @@ impl Shard {
                 };
                 debug_assert!(began, "the hub gives one pass at a time");
             }
+            Order::Settle => self.settling.push_back(Settling::Inbox(self.inbox.come())),
             Order::Flush(which) => {
                 self.flush(which);
                 self.outcomes.push_back(Outcome::Flushed);
@@ -169,6 +170,7 @@ impl Shard {
         }
         self.inject_more();
         self.kernel.handle_timeout(now, &mut self.caches);
+        self.tell_settled();
         self.settle_changes(now);
         while let Some(event) = self.kernel.poll_event() {
             self.kernel_event(event);
@@ -190,6 +192,20 @@ impl Shard {
         if forgotten > self.forgotten {
             self.outcomes.push_back(Outcome::Forgotten(forgotten - self.forgotten));
             self.forgotten = forgotten;
+        }
+    }
+
+    /// Tells those who wait for it that the kernel has what the peer had told when they asked.
+    fn tell_settled(&mut self) {
+        while let Some(first) = self.settling.front_mut() {
+            if matches!(*first, Settling::Inbox(until) if until <= self.inbox.taken()) {
+                *first = Settling::Kernel(self.kernel.injections());
+            }
+            if !matches!(*first, Settling::Kernel(count) if self.kernel.has_injected(count)) {
+                return;
+            }
+            self.settling.pop_front();
+            self.outcomes.push_back(Outcome::Settled);
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Inbox {
     bytes: Vec<u8>,
     /// Where the first message begins.
     at: usize,
+    /// Octets of the messages that were taken, ever.
+    taken: u64,
     /// Octets that may wait.
     max: usize,
 }
@@ -22,7 +24,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// Room for `max` octets, taken as they come.
     pub(crate) const fn new(max: usize) -> Self {
-        Self { bytes: Vec::new(), at: 0, max }
+        Self { bytes: Vec::new(), at: 0, taken: 0, max }
     }
 
     /// Puts messages behind the others; `false` if there is no room for all of them, and none is.
@@ -34,15 +36,29 @@ impl Inbox {
         fits
     }
 
+    /// How many octets of messages were taken, ever.
+    pub(crate) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// How many have come.
+    pub(crate) const fn come(&self) -> u64 {
+        self.taken + (self.bytes.len() - self.at) as u64
+    }
+
     /// Hands messages to `take` as long as it wants more.
     pub(crate) fn drain(&mut self, mut take: impl FnMut(&RawMessage<'_>) -> bool) {
-        let mut more = true;
+        let (mut more, begin) = (true, self.at);
         while more && let Some(Ok(message)) = Messages::new(&self.bytes[self.at..]).next() {
             self.at += message.bytes.len();
             more = take(&message);
         }
         if more {
             // The session has checked them: there is nothing left.
+            self.at = self.bytes.len();
+        }
+        self.taken += (self.at - begin) as u64;
+        if more {
             self.bytes.clear();
             self.bytes.shrink_to(SLACK);
             self.at = 0;
@@ -94,6 +110,7 @@ mod tests {
             true
         });
         assert_eq!(next, sent);
+        assert!(inbox.taken() > 2 << 20 && inbox.taken() == inbox.come());
         assert!(inbox.bytes.is_empty() && inbox.bytes.capacity() <= SLACK);
     }
 }

@@ -74,6 +74,9 @@ pub enum Order {
     HearNew(bool),
     /// Write cached entries into the kernel.
     Commit(CommitPass),
+    /// Tell when all that the peer has told so far is in the kernel, where it goes without a cache.
+    /// What waits for its master may still be missing.
+    Settle,
     /// Empty caches. Nothing is told to the peer.
     Flush(Caches),
     /// The kernel's table is read; its entries follow.
@@ -116,6 +119,8 @@ pub enum Outcome {
         /// What it left, unless it has put something in: that may have been what they need.
         left: Vec<FlowKey>,
     },
+    /// [`Order::Settle`] is done.
+    Settled,
     /// The caches are empty.
     Flushed,
     /// What the kernel's table says from now on is newer than every event that was handled.

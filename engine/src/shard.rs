@@ -29,6 +29,15 @@ use crate::mesh::{BLOCK_BYTES, Content, Fate};
 use crate::order::{Outcome, TableUse};
 use crate::snapshot::Traffic;
 
+/// What somebody waits for who wants the kernel to have what the peer has told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Settling {
+    /// So many octets taken from the inbox.
+    Inbox(u64),
+    /// The answers to so many injections.
+    Kernel(u64),
+}
+
 /// Marks a token of an expectation; flow indices are below it.
 const EXPECT_TOKEN: u32 = 1 << 31;
 
@@ -116,6 +125,8 @@ pub struct Shard {
     pub(crate) layouts: FlowLayouts,
     /// What the peer told and the kernel has yet to take, if it takes it at once.
     pub(crate) inbox: Inbox,
+    /// Who waits for what has come to be in the kernel.
+    pub(crate) settling: VecDeque<Settling>,
     pub(crate) scratch: Flow,
     pub(crate) expect: Expect,
     pub(crate) outcomes: VecDeque<Outcome>,
@@ -165,6 +176,7 @@ impl Shard {
             bypass: config.bypass.then(Bypass::default),
             inject,
             layouts: FlowLayouts::new(),
+            settling: VecDeque::new(),
             inbox: Inbox::new((config.limit as usize * INBOX_BYTES).max(INBOX_MIN)),
             scratch: Flow::default(),
             expect: Expect::default(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
@@ -147,4 +148,34 @@ fn what_there_is_no_room_for_is_asked_for_ever_later() {
     let asked = pair.b.log().matches("resync requested").count();
     // At the start, and 1, 2, 4 and 8 seconds after a loss.
     assert!((3..=6).contains(&asked), "asked {asked} times");
+}
+
+/// A commit without an external cache has ended when the kernel has what the peer had told before.
+#[test]
+fn a_commit_waits_for_what_is_being_injected() {
+    need_root!();
+    let _alone = alone();
+    let flows = 200_000;
+    let teller = Setup::new(Make::Ours, Mode::Notrack, Link::Tcp);
+    let mut taker = teller.clone();
+    taker.mode_lines = "DisableExternalCache on\n".into();
+    let mut pair = Pair::new(teller, taker);
+    Kernel::of(&pair.a.ns).create_at(&plain(0, flows), 0);
+    pair.start();
+    let octets = || -> u64 {
+        let figures: Value = serde_json::from_str(&pair.b.client(&["-s", "json"])).expect("JSON");
+        figures["links"][0]["bytes_received"].as_u64().expect("a number")
+    };
+    let count = || -> u64 {
+        pair.b.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0)
+    };
+    // All messages have the same length, nearly.
+    wait_until(Duration::from_secs(20), "half of it is told", || octets() > 50 * u64::from(flows));
+    let told = octets();
+    pair.b.client(&["-c"]);
+    let committed = count();
+    wait_until(Duration::from_secs(40), "the kernel has them", || count() >= u64::from(flows));
+    let all = octets();
+    let wanted = told * u64::from(flows) / all;
+    assert!(committed + 2000 >= wanted, "{committed} of {wanted} were committed");
 }

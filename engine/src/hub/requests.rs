@@ -139,12 +139,13 @@ impl Hub {
             return;
         }
         self.log.notice(format_args!("{text}"));
-        if self.inject {
-            // The kernel has all of it.
-            self.done(asker);
-            return;
-        }
-        for step in self.commands.commit(asker, now, &passes) {
+        let steps = if self.inject {
+            // It goes into the kernel by itself, but the peer tells faster than the kernel takes.
+            self.commands.settle(asker)
+        } else {
+            self.commands.commit(asker, now, &passes)
+        };
+        for step in steps {
             self.step(step);
         }
     }

@@ -63,6 +63,18 @@ impl KernelSide {
         self.config.inject_queue_max.saturating_sub(self.inject.len())
     }
 
+    /// How many objects were ever queued.
+    pub(crate) const fn injections(&self) -> u64 {
+        self.injected
+    }
+
+    /// Whether the kernel has answered for the first `count` of them, apart from those that wait for
+    /// their masters. To be asked after each batch.
+    pub(crate) fn has_injected(&self, count: u64) -> bool {
+        let taken = self.injected - self.inject.len() as u64;
+        taken >= count && self.redo.is_empty() && !self.batch.in_flight()
+    }
+
     /// So many objects found no room even to wait for room here.
     pub(crate) const fn refuse_injections(&mut self, objects: u64) {
         self.counters.inject_refused += objects;
@@ -74,6 +86,7 @@ impl KernelSide {
             return Err(QueueFull);
         }
         self.inject.push_back(Slot { object, ..Slot::empty(job) });
+        self.injected += 1;
         let waiting = self.inject.len() as u64;
         self.counters.inject_queue_max = self.counters.inject_queue_max.max(waiting);
         self.busy = true;

@@ -133,6 +133,8 @@ pub struct KernelSide {
     /// What is to be asked again, in order, before anything new.
     redo: VecDeque<Slot>,
     inject: VecDeque<Slot>,
+    /// How many objects were ever put there.
+    injected: u64,
     orphans: Orphans,
     /// Flows that the last pass of a commit left, because their masters were missing.
     left: Vec<FlowIndex>,
@@ -171,6 +173,7 @@ impl KernelSide {
             batch: Batch::new(1),
             redo: VecDeque::new(),
             inject: VecDeque::new(),
+            injected: 0,
             orphans: Orphans::default(),
             left: Vec::new(),
             commit: None,
