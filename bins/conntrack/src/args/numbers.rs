@@ -33,11 +33,7 @@ pub(crate) fn c_int(text: &[u8]) -> CInt {
         _ => (0, unsigned::<10>(digits)),
     };
     let used = if count == 0 { 0 } else { start + skip + count };
-    let value = match (overflow, negative) {
-        (true, _) => u64::MAX,
-        (false, true) => value.wrapping_neg(),
-        (false, false) => value,
-    };
+    let value = if negative && !overflow { value.wrapping_neg() } else { value };
     CInt { value, used, overflow }
 }
 
@@ -59,7 +55,8 @@ pub(crate) fn whole_decimal(text: &[u8], max: u64) -> Option<u64> {
 /// Digits that fit into 64 bits whatever they are.
 const FITTING: usize = 16;
 
-/// Value and length of the digits in front, and whether the value is more than 64 bits.
+/// Value and length of the digits in front, and whether the value is more than 64 bits; all ones
+/// then.
 fn unsigned<const BASE: u32>(digits: &[u8]) -> (u64, usize, bool) {
     let mut value = 0u64;
     let mut overflow = false;
@@ -77,7 +74,7 @@ fn unsigned<const BASE: u32>(digits: &[u8]) -> (u64, usize, bool) {
         }
         count += 1;
     }
-    (value, count, overflow)
+    (if overflow { u64::MAX } else { value }, count, overflow)
 }
 
 /// `isspace(3)` in the C locale.
