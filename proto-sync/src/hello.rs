@@ -112,6 +112,11 @@ impl Greeting {
         matches!(self.seen[seq as usize % SEEN], Some((n, h)) if n == seq && h != hash(message))
     }
 
+    /// Whether HELLOs were dropped that looked like late copies.
+    pub(crate) const fn is_suspicious(&self) -> bool {
+        self.suspect.is_some()
+    }
+
     /// Nothing is wrong with the peer's numbering: a message newer than `last` was accepted.
     pub(crate) fn settled(&mut self) {
         self.suspect = None;

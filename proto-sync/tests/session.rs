@@ -320,6 +320,33 @@ fn a_late_copy_of_a_hello_changes_nothing() {
     assert_eq!(controls(&drain(&mut session, tick, &mut owner))[0], (0x68, 100, 106));
 }
 
+/// A peer that starts twice within seconds: what it asks for in its second life looks like copies of
+/// the first, and the third begins before that is clear.
+#[test]
+fn a_peer_whose_request_passed_for_a_late_copy_gets_everything() {
+    let start = Instant::now();
+    let (mut session, mut owner) = (session(FTFW, 0, 0, start), Owner::default());
+    let mut hear = |secs, flags, seq| {
+        let now = start + Duration::from_secs(secs);
+        session.handle_datagram(now, &[0x1a, flags, 0, 8, 0, 0, 0, seq], &mut owner);
+        std::iter::from_fn(|| session.poll_event()).collect::<Vec<_>>()
+    };
+    hear(0, 0x30, 100);
+    for seq in 101..=120 {
+        hear(0, 0x10, seq);
+    }
+    for seq in [101, 102, 103] {
+        assert_eq!(hear(1, 0x30, seq), [], "{seq}");
+    }
+    assert_eq!(hear(2, 0x30, 102), []);
+    // Still saying HELLO long after the first greeting.
+    let told = hear(6, 0x30, 103);
+    assert!(told.contains(&SessionEvent::PeerWantsResync), "{told:?}");
+    // A restart of which nothing was dropped asks by itself.
+    let told = hear(30, 0x30, 50);
+    assert_eq!(told, [SessionEvent::PeerRestarted]);
+}
+
 /// What an original wrote into a connection that did not get through, before it went on by another
 /// one, comes when the link is back.
 #[test]

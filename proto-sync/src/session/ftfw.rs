@@ -201,6 +201,7 @@ impl Ftfw {
             self.gap(c, first, m.seq, true);
             return true;
         }
+        let dropped = self.greeting.is_suspicious();
         let missed = match ahead {
             true => self.greeting.ahead(m, last, now),
             false => self.greeting.late(m, c.overtaken, now),
@@ -210,6 +211,11 @@ impl Ftfw {
                 self.restart(c, now, host);
                 self.former = Some((last, now));
                 self.gap(c, first, m.seq, true);
+                if dropped {
+                    // A request for everything may be among them, perhaps of a life that has ended
+                    // as well and can not be asked for it again.
+                    c.events.add(SessionEvent::PeerWantsResync);
+                }
             }
             None if ahead => self.gap(c, last.wrapping_add(1), m.seq, false),
             None => c.counters.late_hellos += 1,
