@@ -105,6 +105,18 @@ pub struct Meta {
     pub silent: bool,
 }
 
+/// What peers may have that a cache has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheld {
+    /// Nothing.
+    Nothing,
+    /// Any flow: the cache was emptied without a word.
+    Flows,
+    /// Flows that ended between that and the next reading of the kernel's table. Nobody will tell
+    /// peers of their ends; what begins in their place must not be mixed with them.
+    Ended,
+}
+
 /// The flows of one shard.
 #[derive(Debug)]
 pub struct Cache {
@@ -116,8 +128,7 @@ pub struct Cache {
     pub(crate) unread: Bitmap,
     pub(crate) tombstones: Tombstones,
     pub(crate) epoch: bool,
-    /// It was emptied without a word: peers may have flows that are not here.
-    emptied: bool,
+    pub(crate) unheld: Unheld,
     limit: u32,
     role: Role,
     pub(crate) counters: CacheCounters,
@@ -136,7 +147,7 @@ impl Cache {
             unread: Bitmap::default(),
             tombstones: Tombstones::default(),
             epoch: false,
-            emptied: false,
+            unheld: Unheld::Nothing,
             limit,
             role: config.role,
             counters: CacheCounters::default(),
@@ -397,11 +408,15 @@ impl Cache {
             return Err(CacheFull);
         }
         let hash = at.short();
-        let mut entry = Entry::new(&at.key, hash, fresh && !self.emptied, &mut self.extras);
+        let fresh = fresh && self.unheld != Unheld::Flows;
+        let mut entry = Entry::new(&at.key, hash, fresh, &mut self.extras);
         entry.store(flow, self.role, true, &mut self.extras);
         entry.created = now;
         entry.updated = now;
         let slot = self.table.insert(entry);
+        if self.unheld != Unheld::Nothing {
+            self.table.begin_anew(slot);
+        }
         self.index.insert(hash, slot);
         // With the table, so that no event has to wait for growth.
         self.unread.grow(self.table.capacity());
@@ -493,7 +508,7 @@ impl Cache {
         self.unread.clear();
         self.tombstones.end();
         self.epoch = false;
-        self.emptied = true;
+        self.unheld = Unheld::Flows;
     }
 
     /// Panics unless everything here agrees with everything else. For tests.

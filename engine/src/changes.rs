@@ -290,6 +290,11 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         head.flags = head.flags & !(STATE | ANEW) | ALIVE;
     }
 
+    /// The record, just created, may be in the place of one that peers have.
+    pub(crate) fn begin_anew(&mut self, index: u32) {
+        self.slab.at_mut(index).head_mut().flags |= ANEW;
+    }
+
     /// The record was updated.
     pub(crate) fn refresh(&mut self, index: u32) {
         let head = self.slab.at_mut(index).head_mut();

@@ -9,7 +9,7 @@
 use hashbrown::HashTable;
 use proto_ctnl::{Flow, Tuple};
 
-use crate::cache::{Cache, CacheFull, FlowIndex, Stored, key_of};
+use crate::cache::{Cache, CacheFull, FlowIndex, Stored, Unheld, key_of};
 use crate::changes::{BulkStep, Change, Killed};
 
 /// Keys of destroyed flows that are remembered while an epoch runs.
@@ -316,6 +316,14 @@ impl Cache {
     pub fn take_stale(&mut self) -> Option<FlowIndex> {
         self.tombstones.end();
         self.table.take_stale().map(FlowIndex::from_raw)
+    }
+
+    /// The table was read to its end, and all of it found room: what began and ends from now on is
+    /// no more than what peers are told. Without effect if the cache was emptied meanwhile.
+    pub fn holds_all(&mut self) {
+        if self.in_epoch() && self.unheld == Unheld::Flows {
+            self.unheld = Unheld::Ended;
+        }
     }
 
     /// Ends an epoch.

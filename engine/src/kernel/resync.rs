@@ -189,6 +189,9 @@ impl KernelSide {
         let Some(run) = &mut self.dump else { return };
         run.report.repeat = !complete || caches.internal.tombstones_overflowed();
         run.removing = true;
+        if complete && run.report.no_space == 0 {
+            caches.internal.holds_all();
+        }
         let vanished = complete && run.purpose.tell() == Tell::Missed;
         if !vanished {
             caches.internal.end_epoch();

@@ -45,6 +45,8 @@ struct Model {
     epoch: bool,
     /// All was forgotten once, and peers may know some of it.
     emptied: bool,
+    /// What of it has not ended may not be here.
+    unread: bool,
     pos: u32,
 }
 
@@ -137,6 +139,7 @@ impl Model {
             tombstones: BTreeSet::new(),
             epoch: false,
             emptied: false,
+            unread: false,
             pos: 0,
         }
     }
@@ -154,7 +157,7 @@ impl Model {
             self.forget(&oldest);
         }
         self.parked.retain(|k| *k != key);
-        let fresh = fresh && !self.emptied;
+        let fresh = fresh && !self.unread;
         let old = self.flows.get(&key);
         let object = Object {
             flow: kept(flow, self.role),
@@ -162,7 +165,7 @@ impl Model {
             created: now,
             updated: now,
             fresh: old.map_or(fresh, |o| o.fresh),
-            anew: old.is_some() || !fresh,
+            anew: old.is_some() || !fresh || self.emptied,
             silent,
             pos: old.map_or(0, |o| o.pos),
         };
@@ -314,6 +317,7 @@ enum Op {
     Bulk,
     BulkStep(u32),
     Epoch,
+    Read,
     Sweep(u8),
     NoteDestroyed(u8),
     Clear,
@@ -332,6 +336,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Bulk),
         3 => (0..4u32).prop_map(Op::BulkStep),
         2 => Just(Op::Epoch),
+        1 => Just(Op::Read),
         1 => (0..12u8).prop_map(Op::Sweep),
         1 => (0..40u8).prop_map(Op::NoteDestroyed),
         1 => prop_oneof![5 => Just(Op::BulkStep(1)), 1 => Just(Op::Clear)],
@@ -397,6 +402,10 @@ impl Both {
                 self.model.tombstones.clear();
                 self.model.stale = self.model.flows.keys().copied().collect();
             }
+            Op::Read => {
+                self.cache.holds_all();
+                self.model.unread &= !self.model.epoch;
+            }
             Op::Sweep(n) => self.sweep(n),
             Op::NoteDestroyed(n) => {
                 let (tuple, zone) = pick(n);
@@ -410,7 +419,8 @@ impl Both {
             Op::Clear => {
                 self.cache.clear();
                 let Model { pos, bulk_from, role, .. } = self.model;
-                self.model = Model { pos, bulk_from, emptied: true, ..Model::new(role) };
+                let forgot = Model { emptied: true, unread: true, ..Model::new(role) };
+                self.model = Model { pos, bulk_from, ..forgot };
             }
         }
     }

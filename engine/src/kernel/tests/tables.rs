@@ -35,6 +35,46 @@ fn the_first_dump_fills_the_cache_and_tells_nobody() {
     assert_eq!(b.caches.internal.silent_len(), 3, "until an event shows them");
 }
 
+/// What peers are told of a flow that begins and ends at once, and of one that is updated at once.
+fn told_of_two(b: &mut Bench) -> Vec<(Change, u16)> {
+    let cache = &mut b.caches.internal;
+    let [short, long] = [1, 2].map(|port| {
+        let index = cache.replace(&kernel_tcp(port), 0).unwrap().index;
+        cache.mark_changed(index);
+        index
+    });
+    cache.kill(short);
+    cache.merge(&kernel_tcp(2), 0).unwrap();
+    let told = b.changes();
+    b.caches.internal.remove(long);
+    told
+}
+
+/// Peers may have anything that a cache had before it was emptied, until it has all that goes on.
+#[test]
+fn after_the_next_reading_of_the_table_short_flows_are_told_to_nobody_again() {
+    let mut b = bench();
+    assert_eq!(told_of_two(&mut b), [(Change::Update, 2)]);
+    b.caches.internal.clear();
+    let both = [(Change::Delete, 1), (Change::New, 2)];
+    assert_eq!(told_of_two(&mut b), both);
+
+    assert!(b.side.begin_dump(DumpPurpose::Merge, &mut b.caches));
+    b.side.dump_finished(b.now, &mut b.caches, false);
+    b.run();
+    assert_eq!(told_of_two(&mut b), both, "the reading broke off");
+
+    assert!(b.side.begin_dump(DumpPurpose::Merge, &mut b.caches));
+    b.caches.internal.clear();
+    b.side.dump_finished(b.now, &mut b.caches, true);
+    b.run();
+    assert_eq!(told_of_two(&mut b), both, "what it showed first is forgotten again");
+
+    resync(&mut b, DumpPurpose::Merge);
+    let told = told_of_two(&mut b);
+    assert_eq!(told, [(Change::New, 2)], "it may be in the place of one that has ended");
+}
+
 #[test]
 fn of_a_flow_whose_end_was_missed_nothing_stays_with_the_next_one_of_its_tuple() {
     let mut b = bench();
