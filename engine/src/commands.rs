@@ -21,6 +21,13 @@ pub(crate) enum Step {
     Done(Asker),
     /// All shards reported their figures.
     Figures(Asker, Vec<ShardReport>),
+    /// The kernel has what the peer had told when somebody asked for that.
+    Settled {
+        /// Who asked.
+        asker: Asker,
+        /// When.
+        began: Instant,
+    },
     /// A commit has ended, and its client is to be told how.
     Committed {
         /// Who asked.
@@ -91,6 +98,15 @@ impl Commit {
     }
 }
 
+/// A commit of what goes into the kernel by itself.
+#[derive(Debug)]
+struct Settle {
+    asker: Asker,
+    began: Instant,
+    /// Shards that have not ended it.
+    left: usize,
+}
+
 #[derive(Debug)]
 struct Dump {
     asker: Asker,
@@ -109,8 +125,7 @@ pub(crate) struct Commands {
     gathers: VecDeque<Gather>,
     /// Who waits for emptied caches, and from how many shards.
     flushes: VecDeque<(Asker, usize)>,
-    /// Who waits for what the peer has told to be in the kernel, and for how many shards.
-    settles: VecDeque<(Asker, usize)>,
+    settle: Option<Settle>,
     commit: Option<Commit>,
     dumps: Vec<Dump>,
 }
@@ -122,7 +137,7 @@ impl Commands {
             shards,
             gathers: VecDeque::new(),
             flushes: VecDeque::new(),
-            settles: VecDeque::new(),
+            settle: None,
             commit: None,
             dumps: Vec::new(),
         }
@@ -158,15 +173,16 @@ impl Commands {
         self.all(|| Order::Flush(caches))
     }
 
-    /// Waits until the kernel has what the peer has told so far.
-    pub(crate) fn settle(&mut self, asker: Asker) -> Vec<Step> {
-        self.settles.push_back((asker, self.shards));
+    /// Waits until the kernel has what the peer has told so far. The caller has seen that no commit
+    /// is under way.
+    pub(crate) fn settle(&mut self, asker: Asker, now: Instant) -> Vec<Step> {
+        self.settle = Some(Settle { asker, began: now, left: self.shards });
         self.all(|| Order::Settle)
     }
 
     /// Whether a commit is under way.
     pub(crate) const fn is_committing(&self) -> bool {
-        self.commit.is_some()
+        self.commit.is_some() || self.settle.is_some()
     }
 
     /// Begins a commit: all shards at once, one pass after the other. The kernel works off one
@@ -206,8 +222,8 @@ impl Commands {
             Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
             Outcome::Commit { report, left } => self.committed(now, Some((report, left))),
             Outcome::HearsNew => self.committed(now, None),
-            Outcome::Flushed => one_less(&mut self.flushes),
-            Outcome::Settled => one_less(&mut self.settles),
+            Outcome::Flushed => self.flushed(),
+            Outcome::Settled => self.settled(),
             Outcome::ReadBegun
             | Outcome::Read { .. }
             | Outcome::Census { .. }
@@ -235,6 +251,26 @@ impl Commands {
                 gather.shards.sort_by_key(|s| s.id);
                 vec![Step::Figures(gather.asker, gather.shards)]
             }
+            None => Vec::new(),
+        }
+    }
+
+    /// Shards answer in the order of the orders, so counting from the oldest is enough.
+    fn flushed(&mut self) -> Vec<Step> {
+        let Some(open) = self.flushes.iter_mut().find(|f| f.1 > 0) else { return Vec::new() };
+        open.1 -= 1;
+        match self.flushes.pop_front_if(|f| f.1 == 0) {
+            Some((asker, _)) => vec![Step::Done(asker)],
+            None => Vec::new(),
+        }
+    }
+
+    fn settled(&mut self) -> Vec<Step> {
+        if let Some(settle) = &mut self.settle {
+            settle.left -= 1;
+        }
+        match self.settle.take_if(|settle| settle.left == 0) {
+            Some(Settle { asker, began, .. }) => vec![Step::Settled { asker, began }],
             None => Vec::new(),
         }
     }
@@ -324,16 +360,6 @@ impl Commands {
     }
 }
 
-/// Shards answer in the order of the orders, so counting from the oldest is enough.
-fn one_less(waiting: &mut VecDeque<(Asker, usize)>) -> Vec<Step> {
-    let Some(open) = waiting.iter_mut().find(|w| w.1 > 0) else { return Vec::new() };
-    open.1 -= 1;
-    match waiting.pop_front_if(|w| w.1 == 0) {
-        Some((asker, _)) => vec![Step::Done(asker)],
-        None => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
@@ -419,6 +445,21 @@ mod tests {
         assert_eq!(end(0, &[3, 4]), orphans(only(&[3, 4])), "the second was refused");
         assert_eq!(end(0, &[3, 4]), orphans(Coming::None), "they wait for each other");
         assert_eq!(end(2, &[]), None, "the end");
+    }
+
+    #[test]
+    fn a_commit_of_what_goes_in_by_itself_ends_with_the_last_shard() {
+        let (mut commands, now) = (Commands::new(2), Instant::now());
+        let steps = commands.settle(Asker(3), now);
+        assert!(matches!(
+            &steps[..],
+            [Step::Order(0, Order::Settle), Step::Order(1, Order::Settle)]
+        ));
+        assert!(commands.outcome(now, 1, Outcome::Settled).is_empty());
+        assert!(commands.is_committing(), "shard 0 is not done");
+        let steps = commands.outcome(now, 0, Outcome::Settled);
+        assert!(matches!(&steps[..], [Step::Settled { asker: Asker(3), .. }]), "{steps:?}");
+        assert!(!commands.is_committing());
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::Hub;
 use crate::kernel::CommitReport;
 use crate::order::{Asker, TableUse};
 
+/// A commit of what goes into the kernel by itself is a line of the log only if it has taken so long.
+const NOTABLE: Duration = Duration::from_secs(1);
+
 impl Hub {
     /// All shards have committed what they were to. `began`: when flows and when expectations were
     /// begun with.
@@ -41,6 +44,17 @@ impl Hub {
             self.log_commit("expectations", report.committed, report.failed);
             self.log_time(self.now.saturating_duration_since(expectations_began));
         }
+    }
+
+    /// The kernel has what the peer had told when `asker` asked for a commit, where that goes into it
+    /// by itself.
+    pub(super) fn settled(&mut self, asker: Asker, began: Instant) {
+        let took = self.now.saturating_duration_since(began);
+        if took >= NOTABLE {
+            self.log.notice(format_args!("the kernel has what the other node had told"));
+            self.log_time(took);
+        }
+        self.done(asker);
     }
 
     fn log_time(&self, took: Duration) {

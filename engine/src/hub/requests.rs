@@ -141,7 +141,7 @@ impl Hub {
         self.log.notice(format_args!("{text}"));
         let steps = if self.inject {
             // It goes into the kernel by itself, but the peer tells faster than the kernel takes.
-            self.commands.settle(asker)
+            self.commands.settle(asker, now)
         } else {
             self.commands.commit(asker, now, &passes)
         };

@@ -36,6 +36,9 @@ pub(crate) struct Slot {
     pub(crate) existed: bool,
     /// Unknown outcomes so far.
     pub(crate) tries: u8,
+    /// Which of the injections it is, from 1 on; 0 for none, and for one that has to wait for its
+    /// master.
+    pub(crate) injection: u64,
     /// Place in the internal cache, for jobs about its flows.
     pub(crate) index: u32,
     /// Positive error number of the answer, 0 for success; `None` before an answer.
@@ -56,6 +59,7 @@ impl Slot {
             orphaned: 0,
             existed: false,
             tries: 0,
+            injection: 0,
             index: 0,
             answer: None,
             same: None,
@@ -70,6 +74,7 @@ impl Slot {
         self.existed = false;
         self.replaces = false;
         self.orphaned = 0;
+        self.injection = 0;
         self.restart();
     }
 
@@ -197,6 +202,11 @@ impl Batch {
     /// Lane of the first request.
     pub(crate) fn lane(&self) -> Option<Lane> {
         self.slots.get(..self.used)?.first().map(Slot::lane)
+    }
+
+    /// What is under way.
+    pub(crate) fn under_way(&self) -> &[Slot] {
+        self.slots.get(..self.used).unwrap_or_default()
     }
 
     /// Whether it visits silent flows; they come last.

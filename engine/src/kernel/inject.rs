@@ -68,11 +68,12 @@ impl KernelSide {
         self.injected
     }
 
-    /// Whether the kernel has answered for the first `count` of them, apart from those that wait for
-    /// their masters. To be asked after each batch.
+    /// Whether the kernel has answered for the first `count` of them, apart from those that had to
+    /// wait for their masters. What comes after them does not put it off.
     pub(crate) fn has_injected(&self, count: u64) -> bool {
         let taken = self.injected - self.inject.len() as u64;
-        taken >= count && self.redo.is_empty() && !self.batch.in_flight()
+        let mut under_way = self.batch.under_way().iter().chain(&self.redo);
+        taken >= count && under_way.all(|slot| slot.injection == 0 || slot.injection > count)
     }
 
     /// So many objects found no room even to wait for room here.
@@ -85,8 +86,8 @@ impl KernelSide {
             self.counters.inject_refused += 1;
             return Err(QueueFull);
         }
-        self.inject.push_back(Slot { object, ..Slot::empty(job) });
         self.injected += 1;
+        self.inject.push_back(Slot { object, injection: self.injected, ..Slot::empty(job) });
         let waiting = self.inject.len() as u64;
         self.counters.inject_queue_max = self.counters.inject_queue_max.max(waiting);
         self.busy = true;

@@ -86,6 +86,7 @@ impl Orphans {
             return false;
         }
         self.len += 1;
+        slot.injection = 0;
         if let Some(before) = self.waiting.get_mut(&Entry::of(&slot)) {
             before.slots.push(slot);
             return true;

@@ -99,14 +99,20 @@ impl Bench {
         self.now = end;
     }
 
+    /// Sends a batch and answers it, if one is due.
+    pub(crate) fn send(&mut self) -> bool {
+        let mut buffer = [0; 32 << 10];
+        let Some(Send { lane, len }) = self.side.poll_send(self.now, &mut self.caches, &mut buffer)
+        else {
+            return false;
+        };
+        self.serve(lane, &buffer[..len]);
+        true
+    }
+
     fn work(&mut self, end: Option<Instant>) {
-        let mut buffer = vec![0; 32 << 10];
         for _ in 0..100_000 {
-            if let Some(Send { lane, len }) =
-                self.side.poll_send(self.now, &mut self.caches, &mut buffer)
-            {
-                let sent = buffer[..len].to_vec();
-                self.serve(lane, &sent);
+            if self.send() {
                 continue;
             }
             self.look();

@@ -107,6 +107,34 @@ fn a_later_word_about_a_flow_is_the_last_one() {
     assert_eq!(b.table[0].reply.dst, IpAddr::V4(Ipv4Addr::new(198, 18, 0, 9)));
 }
 
+/// A peer may keep the kernel busy for good with flows that take more than one request each.
+#[test]
+fn what_a_commit_waits_for_is_not_put_off_by_what_comes_after_it() {
+    let mut b = injecting();
+    b.table = (1..=9).map(kernel_tcp).collect();
+    let tell = |b: &mut Bench, port: u16| {
+        let flow = with_snat(with_mark(tcp(port), 7), port as u8);
+        b.side.inject(InjectKind::New, &flow).unwrap();
+    };
+    tell(&mut b, 1);
+    b.side.inject(InjectKind::New, &with_master(tcp(100), 99)).unwrap();
+    let asked = b.side.injections();
+    let mut settled = false;
+    for port in 2..=9 {
+        assert!(!settled && b.side.has_injected(0));
+        tell(&mut b, port);
+        b.send();
+        let made = b.table.iter().any(|flow| flow.orig.l4.a == 1 && flow.mark == 7);
+        settled = b.side.has_injected(asked);
+        assert_eq!(settled, made, "after {:?}", steps(&b));
+        if settled {
+            assert!(!b.side.has_injected(b.side.injections()), "the last is not done");
+            return;
+        }
+    }
+    panic!("it is put off");
+}
+
 #[test]
 fn a_full_queue_says_so() {
     let mut b =
