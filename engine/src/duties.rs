@@ -153,6 +153,9 @@ impl Shard {
         if which.external && which.expectations {
             caches.expects_external.clear();
         }
+        if which.external {
+            self.forget_waiting();
+        }
     }
 
     /// Does a slice of what is under way: queues a part of a bulk send, sweeps, tells results.

@@ -93,6 +93,14 @@ impl Shard {
         });
     }
 
+    /// Forgets what the peer told and the kernel has yet to take. Ends are kept: who takes its flows
+    /// at once has them already, and will not be told again that they have ended.
+    pub(crate) fn forget_waiting(&mut self) {
+        let is_end = |kind| matches!(kind, Some(Kind::Delete | Kind::ExpectDelete));
+        self.inbox.retain(|message| is_end(Kind::from_type(message.message_type)));
+        self.kernel.forget_injections();
+    }
+
     fn on_peer_flow(&mut self, now: Moment, kind: Kind, payload: &FlowPayload<'_>, at: &Hashed) {
         let external = &mut self.caches.external;
         if kind == Kind::Delete {
@@ -134,5 +142,70 @@ const fn inject_kind(kind: Kind) -> InjectKind {
         Kind::New | Kind::ExpectNew => InjectKind::New,
         Kind::Update | Kind::ExpectUpdate => InjectKind::Update,
         Kind::Delete | Kind::ExpectDelete => InjectKind::Delete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::{Duration, Instant};
+
+    use proto_ctnl::consts::msg;
+    use proto_ctnl::{Flow, L4, Messages as Requests, Present, Status, Tuple, proto};
+    use proto_sync::{EncodeOptions, encode_flow};
+
+    use super::*;
+    use crate::config::Expectations;
+    use crate::kernel::{KernelConfig, Ports};
+    use crate::order::{Caches, Order};
+    use crate::shard::ShardConfig;
+
+    /// What the kernel has yet to take is what stands for the external cache.
+    #[test]
+    fn a_flush_forgets_what_waits_for_the_kernel_but_for_ends() {
+        let began = Instant::now();
+        let now = Moment::new(began, began);
+        let encode = EncodeOptions { window_tracking: false, timeout: true };
+        let config = ShardConfig {
+            id: 0,
+            limit: 100,
+            seed: Some(1),
+            encode,
+            acknowledged: false,
+            replicates: true,
+            bypass: false,
+            alarm: None,
+            kernel: KernelConfig { inject: true, inject_queue_max: 3, ..KernelConfig::default() },
+            expectations: Expectations::Off,
+            cpu: None,
+            cpu_time: || Duration::ZERO,
+            flow_log: None,
+        };
+        let mut shard = Shard::new(config, Ports { write: 1, flush: 2, audit: 3 }, began);
+        let mut buffer = vec![0; 4096];
+        let told = [(Kind::New, 1), (Kind::Delete, 2), (Kind::Update, 3), (Kind::New, 4)];
+        for (kind, port) in told.into_iter().chain([(Kind::Delete, 5), (Kind::New, 6)]) {
+            let host = |n| IpAddr::V4(Ipv4Addr::new(10, 0, 0, n));
+            let flow = Flow {
+                present: Present(Present::ORIG.0 | Present::STATUS.0 | Present::TIMEOUT.0),
+                orig: Tuple {
+                    src: host(1),
+                    dst: host(2),
+                    proto: proto::UDP,
+                    l4: L4::ports(port, 9),
+                },
+                status: Status(0xe),
+                timeout: 30,
+                ..Flow::default()
+            };
+            let len = encode_flow(kind, &flow, &encode, &mut buffer).unwrap();
+            shard.on_peer_messages(now, &buffer[..len]);
+        }
+        let external = Caches { internal: false, external: true, expectations: false };
+        shard.order(now, Order::Flush(external));
+        shard.work(now.at);
+        let send = shard.poll_kernel(now.at, &mut buffer).unwrap();
+        let asked = Requests::new(&buffer[..send.len]).map(|message| message.unwrap().kind);
+        assert_eq!(asked.collect::<Vec<_>>(), [msg::CT_DELETE; 2]);
     }
 }

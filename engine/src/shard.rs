@@ -25,7 +25,7 @@ use crate::filter::FlowFilter;
 use crate::inbox::Inbox;
 use crate::kernel::{Effect, KernelConfig, KernelSide, Origin, Ports};
 use crate::log::FlowLog;
-use crate::mesh::{BLOCK_BYTES, Content, Fate};
+use crate::mesh::{Content, Fate};
 use crate::order::{Outcome, TableUse};
 use crate::snapshot::Traffic;
 
@@ -40,11 +40,6 @@ pub(crate) enum Settling {
 
 /// Marks a token of an expectation; flow indices are below it.
 const EXPECT_TOKEN: u32 = 1 << 31;
-
-/// Octets that may wait to be injected, for each flow that a cache may hold: what that would need.
-const INBOX_BYTES: usize = 128;
-/// And at least: some of the blocks in which messages come.
-const INBOX_MIN: usize = 32 * BLOCK_BYTES;
 
 /// What a shard is told at start.
 #[derive(Debug)]
@@ -155,6 +150,7 @@ impl Shard {
     /// of the engine.
     pub fn new(config: ShardConfig, ports: Ports, began: Instant) -> Self {
         let inject = config.kernel.inject;
+        let inbox = Inbox::new(config.limit, config.kernel.shards);
         let filter = config.kernel.filter.clone();
         let mut caches = Caches::new(config.limit, config.seed);
         let alarm = config.alarm.map(|times| {
@@ -177,7 +173,7 @@ impl Shard {
             inject,
             layouts: FlowLayouts::new(),
             settling: VecDeque::new(),
-            inbox: Inbox::new((config.limit as usize * INBOX_BYTES).max(INBOX_MIN)),
+            inbox,
             scratch: Flow::default(),
             expect: Expect::default(),
             outcomes: VecDeque::new(),

@@ -5,6 +5,7 @@ use proto_ctnl::{Expect, Flow};
 use super::KernelSide;
 use super::batch::Slot;
 use super::errno::EOPNOTSUPP;
+use super::orphans::Orphans;
 use super::plan::{Job, Next};
 use super::report::Object;
 
@@ -74,6 +75,12 @@ impl KernelSide {
         let taken = self.injected - self.inject.len() as u64;
         let mut under_way = self.batch.under_way().iter().chain(&self.redo);
         taken >= count && under_way.all(|slot| slot.injection == 0 || slot.injection > count)
+    }
+
+    /// Forgets what is not under way, but for ends.
+    pub(crate) fn forget_injections(&mut self) {
+        self.inject.retain(|slot| matches!(slot.job, Job::InjectDelete | Job::InjectExpectDelete));
+        self.orphans = Orphans::default();
     }
 
     /// So many objects found no room even to wait for room here.
