@@ -11,19 +11,26 @@ use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Membership of a group, and the device by which it is sent to, go with the device: nobody heard
-/// anything any more until both daemons were started again.
+/// Membership of a group, and the device by which it is sent to, go with the device, and so does all
+/// that comes to a socket with an address of the device's: nobody heard anything any more until both
+/// daemons were started again.
 #[test]
 fn a_device_that_is_made_anew_is_used_again() {
     need_root!();
     let _alone = alone();
-    for link in [Link::Multicast, Link::Multicast6, Link::Udp, Link::Udp6, Link::Tcp, Link::Tcp6] {
-        let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, link);
+    let ipv6 = [Link::Multicast6, Link::Udp6, Link::Tcp6];
+    let of_device = ipv6.map(|link| (link, true));
+    let others = [Link::Multicast, Link::Udp, Link::Tcp].into_iter().chain(ipv6);
+    for (link, link_local) in others.map(|link| (link, false)).chain(of_device) {
+        let setup = || Setup { link_local, ..Setup::new(Make::Ours, Mode::Ftfw, link) };
+        let mut pair = Pair::new(setup(), setup());
+        pair.start();
         let mut kernel = Kernel::of(&pair.a.ns);
         for round in 0..3 {
             kernel.create(&plain(100 * round, 100));
             let all = u64::from(100 * (round + 1));
-            let what = format!("flows of the receiver over {link:?} in round {round}");
+            let what =
+                format!("flows of the receiver over {link:?} in round {round}, {link_local}");
             wait_equal(LIMIT, &what, &all, || pair.b.cached(false));
             pair.a.ns.ip("link del sync0");
             pair.wire(0);

@@ -215,7 +215,8 @@ impl Channel {
     /// Reads the device's state again. One that was removed and is there again is used anew.
     ///
     /// # Errors
-    /// If the device has gone, or there is no joining a group on it yet.
+    /// If the device has gone, or there is no joining a group on it yet, or no binding to it, which
+    /// takes `CAP_NET_RAW`.
     pub fn refresh_interface(&mut self) -> Result<(), IoError> {
         let mtu = self.interface.mtu();
         self.interface.refresh()?;
@@ -230,15 +231,18 @@ impl Channel {
 
     /// The device has another index: it was removed, and made again.
     fn use_new_device(&mut self) -> Result<(), IoError> {
+        const DOING: &str = "use the device that was made anew";
+        let new = self.interface.index();
         self.to = socket::destination(&self.kind, &self.interface);
         if let Some(stream) = &mut self.stream {
+            socket::bind_to_device(stream.listener(), new).doing(DOING)?;
             stream.connect_to(self.to.clone());
         }
         if let Some(sockets) = &self.sockets {
-            socket::change_device(&self.kind, sockets, self.index, self.interface.index())
-                .doing("use the device that was made anew")?;
+            socket::bind_to_device(&sockets.0, new).doing(DOING)?;
+            socket::change_device(&self.kind, sockets, self.index, new).doing(DOING)?;
         }
-        self.index = self.interface.index();
+        self.index = new;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The sockets of a channel and their options.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Socket, Type};
@@ -145,6 +146,18 @@ fn select(
     match interface_address {
         Some(IpAddr::V4(local)) => socket.set_multicast_if_v4(&local),
         _ => sockopt::multicast_interface(socket, index),
+    }
+}
+
+/// An address of one device binds the socket to it: to the device with index `index` instead, as the
+/// one before has gone.
+pub(super) fn bind_to_device(receiver: &Fd, index: u32) -> std::io::Result<()> {
+    let receiver = SockRef::from(receiver);
+    match receiver.local_addr()?.as_socket_ipv6() {
+        Some(local) if local.scope_id() != 0 => {
+            receiver.bind_device_by_index_v6(NonZeroU32::new(index))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -72,6 +72,10 @@ impl Stream {
         self.handle_timeout(ring, now)
     }
 
+    pub(super) const fn listener(&self) -> &Fd {
+        &self.listener
+    }
+
     /// Where the next attempt to connect goes.
     pub(super) fn connect_to(&mut self, to: SockAddr) {
         self.to = to;

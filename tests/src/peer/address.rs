@@ -22,3 +22,8 @@ pub fn sync_address_of(n: u8, index: u8) -> String {
 pub fn sync_address6_of(n: u8, index: u8) -> String {
     format!("fd99:0:0:{n}::{index}")
 }
+
+/// Link-local IPv6 address of node `index` on sync link `n`.
+pub(super) fn link_local_address_of(n: u8, index: u8) -> String {
+    format!("fe80::99:{n}:{index}")
+}

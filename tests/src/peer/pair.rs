@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::address::{sync_address_of, sync_address6_of, sync_device};
+use super::address::{link_local_address_of, sync_address_of, sync_address6_of, sync_device};
 use super::make::Make;
 use super::node::Node;
 use super::setup::{Link, Mode, Setup};
@@ -33,12 +33,13 @@ impl Pair {
             [
                 format!("{}/24", sync_address_of(n, index)),
                 format!("{}/64", sync_address6_of(n, index)),
+                format!("{}/64", link_local_address_of(n, index)),
             ]
         };
         let (one, two) = (addresses(1), addresses(2));
         Netns::wire(
-            (&self.a.ns, &device, &[&one[0], &one[1]]),
-            (&self.b.ns, &device, &[&two[0], &two[1]]),
+            (&self.a.ns, &device, &one.each_ref().map(String::as_str)),
+            (&self.b.ns, &device, &two.each_ref().map(String::as_str)),
         );
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::address::{sync_address_of, sync_address6_of, sync_device};
+use super::address::{link_local_address_of, sync_address_of, sync_address6_of, sync_device};
 use super::make::Make;
 
 /// For the links of an original that sends a large table over TCP. What a link does not take at once
@@ -77,6 +77,8 @@ pub struct Setup {
     pub links: u8,
     /// Every second one is of the other family.
     pub both_families: bool,
+    /// The IPv6 addresses of the links are those that only their device makes unique.
+    pub link_local: bool,
     /// The one that is marked as `Default`.
     pub preferred: Option<u8>,
     /// Port where the node listens.
@@ -113,6 +115,7 @@ impl Setup {
             link,
             links: 1,
             both_families: false,
+            link_local: false,
             preferred: None,
             port: 3780,
             peer_address: None,
@@ -140,6 +143,10 @@ impl Setup {
             "SndSocketBuffer 8388608\nRcvSocketBuffer 8388608\n"
         };
         let other = |default: String| self.peer_address.clone().unwrap_or(default);
+        let (address6, group6): (fn(u8, u8) -> String, _) = match self.link_local {
+            true => (link_local_address_of, "ff12"),
+            false => (sync_address6_of, "ff15"),
+        };
         let preferred = if self.preferred == Some(n) { "Default " } else { "" };
         let turned = self.both_families && n % 2 == 1;
         let link = if turned { self.link.other_family() } else { self.link };
@@ -151,7 +158,9 @@ impl Setup {
                     sync_address_of(n, index)
                 ),
             ),
-            Link::Multicast6 => ("Multicast", format!("IPv6_address ff15::5{n}\nGroup {port}\n")),
+            Link::Multicast6 => {
+                ("Multicast", format!("IPv6_address {group6}::5{n}\nGroup {port}\n"))
+            }
             Link::Udp | Link::Tcp => (
                 if link == Link::Udp { "UDP" } else { "TCP" },
                 format!(
@@ -164,8 +173,8 @@ impl Setup {
                 if link == Link::Udp6 { "UDP" } else { "TCP" },
                 format!(
                     "IPv6_address {}\nIPv6_Destination_Address {}\nPort {port}\n",
-                    sync_address6_of(n, index),
-                    other(sync_address6_of(n, peer))
+                    address6(n, index),
+                    other(address6(n, peer))
                 ),
             ),
         };
