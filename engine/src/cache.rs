@@ -354,6 +354,14 @@ impl Cache {
         }
     }
 
+    /// An event about the flow told no mark. The kernel tells every mark but zero in each of them,
+    /// so it is zero, whatever an event said that came before, and whatever a dump says that may
+    /// have been made before.
+    pub(crate) fn unmark(&mut self, index: FlowIndex) {
+        let partial = self.table.is_partial(index.0);
+        self.table.at_mut(index.0).unmark(partial);
+    }
+
     pub(crate) fn update(&mut self, slot: u32, flow: &Flow, now: u32) -> Stored {
         self.store_into(slot, flow);
         self.table.at_mut(slot).updated = now;

@@ -282,6 +282,14 @@ impl Entry {
         self.present.insert(take);
     }
 
+    /// The mark is zero. `known`: and not just one that nobody told, which stands for the same.
+    pub(crate) fn unmark(&mut self, known: bool) {
+        self.mark = 0;
+        if known {
+            self.present.insert(Present::MARK);
+        }
+    }
+
     fn store_protoinfo(&mut self, flow: &Flow, take: Present, replace: bool) {
         let had = self.present.any(Present::PROTOINFO);
         if replace {

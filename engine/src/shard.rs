@@ -287,7 +287,15 @@ impl Shard {
             Effect::CacheAndSend if event.what() == FlowMessage::New => {
                 internal.replace_at(&at, &self.scratch, now.secs)
             }
-            Effect::Cache | Effect::CacheAndSend => internal.merge_at(&at, &self.scratch, now.secs),
+            Effect::Cache | Effect::CacheAndSend => {
+                let stored = internal.merge_at(&at, &self.scratch, now.secs);
+                if let Ok(stored) = stored
+                    && !self.scratch.present.has(Present::MARK)
+                {
+                    internal.unmark(stored.index);
+                }
+                stored
+            }
         };
         // A full cache counts the flow itself; the next update tries again.
         if let (Ok(stored), Effect::CacheAndSend, true) = (stored, effect, self.replicates) {

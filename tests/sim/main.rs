@@ -33,9 +33,15 @@ const RUNS: u64 = 25;
 
 /// Seeds that once found something: a flow whose master's own master was missing, one whose master
 /// had so little time left that a commit may leave it out or not, a request of a restarted node that
-/// an acknowledgement of its former life took away, and a silent flow that ran out at the very end.
-const FOUND: [u64; 4] =
-    [700_172, 1_795_998_192_090_994_020, 99_000_000_284_000, 99_000_000_223_004];
+/// an acknowledgement of its former life took away, a silent flow that ran out at the very end, and a
+/// mark of which an event that was lost said that it is zero.
+const FOUND: [u64; 5] = [
+    700_172,
+    1_795_998_192_090_994_020,
+    99_000_000_284_000,
+    99_000_000_223_004,
+    123_000_000_041_009,
+];
 
 /// Runs a whole life.
 fn live(settings: Settings) {

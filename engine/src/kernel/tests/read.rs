@@ -6,7 +6,7 @@ use proto_ctnl::consts::{
     CTA_COUNTERS_BYTES, CTA_COUNTERS_ORIG, CTA_COUNTERS_PACKETS, CTA_COUNTERS_REPLY, NLA_F_NESTED,
     flag, msg,
 };
-use proto_ctnl::{Encoder, ProtoInfo, SeqAdj, Tcp};
+use proto_ctnl::{Encoder, FlowMasks, ProtoInfo, SeqAdj, Tcp};
 use proto_sync::{EncodeOptions, FlowPayload, Next as Sending};
 
 use crate::cache::{Change, FlowIndex};
@@ -362,4 +362,23 @@ fn traffic_that_ended_is_counted_in_full() {
     w.shard.on_kernel_datagram(Moment::new(w.now, w.began), Source::Events, &end);
     let traffic = w.shard.counters.traffic;
     assert_eq!((traffic.packets, traffic.bytes), (2 * CARRIED, 2 * CARRIED));
+}
+
+/// Only a change of the mark is told when it is zero, and that event may have been lost.
+#[test]
+fn an_update_without_a_mark_says_that_it_is_zero() {
+    let mut whole = Whole::new(true);
+    let mark = |whole: &Whole| {
+        let internal = &whole.shard.caches().internal;
+        let mut flow = Flow::default();
+        internal.load(internal.find(&tcp(1).orig, 0).unwrap(), &mut flow);
+        (flow.present.has(Present::MARK), flow.mark)
+    };
+    let event = |whole: &mut Whole, flow: &Flow, flags| {
+        whole.event(|encoder| encoder.flow_new(flow, FlowMasks::default(), flags, 0).unwrap());
+    };
+    event(&mut whole, &with_mark(kernel_tcp(1), 263), flag::CREATE | flag::EXCL);
+    assert_eq!(mark(&whole), (true, 263));
+    event(&mut whole, &kernel_tcp(1), 0);
+    assert_eq!(mark(&whole), (true, 0));
 }
