@@ -482,6 +482,11 @@ impl Cache {
         }
     }
 
+    /// Whether the flow waits to be sent or for an acknowledgement.
+    pub(crate) fn is_under_way(&self, index: FlowIndex) -> bool {
+        self.meta(index).is_some_and(|meta| meta.pending || meta.unacked)
+    }
+
     /// Original tuple and zone of a flow.
     pub fn key(&self, index: FlowIndex) -> Option<(Tuple, u16)> {
         self.table.get(index.0).map(|e| (e.orig(&self.extras.pairs), e.zone()))

@@ -222,7 +222,7 @@ impl Commands {
             Outcome::Dump { asker, out, next } => self.dump_part(asker, out, next),
             Outcome::Commit { report, left } => self.committed(now, Some((report, left))),
             Outcome::HearsNew => self.committed(now, None),
-            Outcome::Flushed => self.flushed(),
+            Outcome::Flushed(_) => self.flushed(),
             Outcome::Settled => self.settled(),
             Outcome::ReadBegun
             | Outcome::Read { .. }

@@ -56,7 +56,7 @@ impl Shard {
             Order::Settle => self.settling.push_back(Settling::Inbox(self.inbox.come())),
             Order::Flush(which) => {
                 self.flush(which);
-                self.outcomes.push_back(Outcome::Flushed);
+                self.outcomes.push_back(Outcome::Flushed(which));
             }
             Order::ReadBegin(purpose) => self.begin_after_events(purpose),
             Order::ReadEnd { complete } => {

@@ -121,8 +121,8 @@ pub enum Outcome {
     },
     /// [`Order::Settle`] is done.
     Settled,
-    /// The caches are empty.
-    Flushed,
+    /// These caches are empty.
+    Flushed(Caches),
     /// What the kernel's table says from now on is newer than every event that was handled.
     ReadBegun,
     /// The reading of the kernel's table is worked off.

@@ -41,6 +41,11 @@ pub(crate) enum Settling {
 /// Marks a token of an expectation; flow indices are below it.
 const EXPECT_TOKEN: u32 = 1 << 31;
 
+/// Whether a token is of a flow, and not of an expectation.
+pub(crate) const fn is_of_flow(token: Token) -> bool {
+    token.index & EXPECT_TOKEN == 0
+}
+
 /// What a shard is told at start.
 #[derive(Debug)]
 pub struct ShardConfig {
@@ -332,8 +337,13 @@ impl Shard {
                 internal.kill(index);
             }
             // A commit takes an entry away to make its own in its place, and may then fail to: of
-            // such an end the peer must hear some time.
-            (Some(index), Effect::Cache) if origin == Origin::Commit => internal.end_quietly(index),
+            // such an end the peer must hear some time. So it must of one whose begin is on its way
+            // when the kernel's table is flushed: it may arrive when the peer has been flushed too.
+            (Some(index), Effect::Cache)
+                if origin == Origin::Commit || internal.is_under_way(index) =>
+            {
+                internal.end_quietly(index);
+            }
             (Some(index), _) => {
                 if let Some(log) = &self.flow_log {
                     log.ended(now.at, flow);
@@ -532,7 +542,7 @@ impl Shard {
 
     /// What became of a message.
     pub fn fate(&mut self, fate: Fate, token: Token) {
-        if token.index & EXPECT_TOKEN == 0 {
+        if is_of_flow(token) {
             let (index, pos) = (FlowIndex::from_raw(token.index), token.pos);
             let internal = &mut self.caches.internal;
             match fate {

@@ -16,7 +16,7 @@ use crate::mesh::{
     ToShard,
 };
 use crate::order::{Order, Outcome};
-use crate::shard::Shard;
+use crate::shard::{Shard, is_of_flow};
 
 /// Most inbound blocks of a shard, made when they are needed for the first time.
 const INBOUND_BLOCKS_MAX: usize = 16 * INBOUND_BLOCKS;
@@ -30,6 +30,8 @@ pub struct Remote {
     from: Arc<Pipe<ToHub>>,
     /// Blocks of changes to send, oldest first.
     ready: VecDeque<Changes>,
+    /// So many of them, from the front, were written before the flows were forgotten.
+    forgotten: usize,
     /// Inbound blocks that are empty.
     free: Vec<Vec<u8>>,
     /// Inbound blocks there are.
@@ -51,6 +53,7 @@ impl Remote {
             to,
             from,
             ready: VecDeque::with_capacity(crate::mesh::CHANGE_BLOCKS),
+            forgotten: 0,
             free: (0..INBOUND_BLOCKS).map(|_| Vec::with_capacity(BLOCK_BYTES)).collect(),
             blocks: INBOUND_BLOCKS,
             open: None,
@@ -138,11 +141,16 @@ impl Remote {
         while let Some(block) = self.ready.front_mut() {
             let Some((bytes, token)) = block.peek() else {
                 if let Some(mut empty) = self.ready.pop_front() {
+                    self.forgotten = self.forgotten.saturating_sub(1);
                     empty.reset();
                     self.push(ToShard::Emptied(empty));
                 }
                 continue;
             };
+            if self.forgotten > 0 && is_of_flow(token) {
+                block.advance();
+                continue;
+            }
             let Some(place) = room.get_mut(..bytes.len()) else { return Next::NoRoom };
             place.copy_from_slice(bytes);
             let len = bytes.len();
@@ -294,6 +302,10 @@ impl Shards {
                     }
                     ToHub::Outcome(outcome) => {
                         self.stirred = true;
+                        // A peer that is flushed next would hear of flows whose end is told by nobody.
+                        if matches!(outcome, Outcome::Flushed(which) if which.internal) {
+                            remote.forgotten = remote.ready.len();
+                        }
                         return Some((i + 1, outcome));
                     }
                 }

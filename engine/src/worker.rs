@@ -100,10 +100,12 @@ impl Worker {
         if !self.shard.is_saturated() {
             self.backlog.extend(self.held.drain(..).map(ToHub::Emptied));
         }
-        self.fill();
+        // In front of the messages that are written now: those in front of the word that a cache is
+        // empty are of what was in it.
         while let Some(outcome) = self.shard.poll_outcome() {
             self.backlog.push_back(ToHub::Outcome(outcome));
         }
+        self.fill();
         while let Some(item) = self.backlog.pop_front() {
             match self.hand_over(item) {
                 Ok(asleep) => wanted |= asleep,

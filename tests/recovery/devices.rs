@@ -7,7 +7,7 @@ use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
-use shardtrack_tests::peer::{Link, Make, Mode, Pair, SYNC_DEVICE, Setup};
+use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
 
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -82,20 +82,3 @@ fn what_a_link_kept_is_sent_again_on_the_next_one() {
 
 /// A request of the control protocol.
 const RUNTIME: u32 = 30;
-
-/// Not even one flow fits a packet; the original would send empty datagrams for ever. They were counted
-/// as too large, and the peer never had them.
-#[test]
-fn flows_go_over_a_link_that_takes_tiny_packets() {
-    need_root!();
-    let _alone = alone();
-    for link in [Link::Multicast, Link::Udp, Link::Tcp] {
-        let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, link);
-        for node in [&pair.a, &pair.b] {
-            node.ns.ip(&format!("link set {SYNC_DEVICE} mtu 68"));
-        }
-        Kernel::of(&pair.a.ns).create(&plain(0, 100));
-        let what = format!("flows of the receiver over {link:?}");
-        wait_equal(LIMIT, &what, &100, || pair.b.cached(false));
-    }
-}
