@@ -18,6 +18,8 @@ pub struct Link {
     pub figures: LinkFigures,
     /// Puts messages together, if the transport is a stream.
     stream: Option<Reassembler>,
+    /// Why no connection can be tried, as it was told.
+    pub(crate) obstacle: Option<String>,
     /// Octets of the largest datagram.
     pub datagram_max: usize,
 }
@@ -27,7 +29,7 @@ impl Link {
     pub fn new(transport: LinkTransport, device: String, datagram_max: usize) -> Self {
         let stream = matches!(transport, LinkTransport::Tcp { .. }).then(Reassembler::new);
         let figures = LinkFigures { transport, device, ..LinkFigures::default() };
-        Self { figures, stream, datagram_max }
+        Self { figures, stream, obstacle: None, datagram_max }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{in_namespace, loopback};
-use io::{Channel, ChannelEvent, ChannelKind, ChannelOptions, Ring, RingConfig};
+use io::{Channel, ChannelEvent, ChannelKind, ChannelOptions, Errno, Ring, RingConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// One end: a thread's ring and a channel on it.
@@ -18,6 +18,8 @@ struct End {
     channel: Channel,
     received: Vec<Vec<u8>>,
     events: Vec<ChannelEvent>,
+    /// Why connections were not tried.
+    untried: Vec<Option<i32>>,
 }
 
 const TOKEN: u64 = 0x100;
@@ -29,7 +31,7 @@ impl End {
         let mut channel = Channel::open(options).unwrap();
         channel.start(&mut ring, Instant::now(), TOKEN, group).unwrap();
         ring.submit().unwrap();
-        Self { ring, channel, received: Vec::new(), events: Vec::new() }
+        Self { ring, channel, received: Vec::new(), events: Vec::new(), untried: Vec::new() }
     }
 
     fn turn(&mut self) {
@@ -42,7 +44,8 @@ impl End {
             let event = self.channel.handle(&mut self.ring, now, completion, receive).unwrap();
             self.events.extend(event);
         }
-        self.channel.handle_timeout(&mut self.ring, now).unwrap();
+        let failed = self.channel.handle_timeout(&mut self.ring, now).unwrap();
+        self.untried.extend(failed.map(|error| error.errno()));
     }
 
     /// Sends all datagrams, however many calls that needs, while the other end reads.
@@ -220,7 +223,7 @@ fn a_destination_without_route_is_reported() {
         let end = Instant::now() + Duration::from_secs(5);
         let lost = |events: &[ChannelEvent]| -> u32 {
             let one = |event: &ChannelEvent| match event {
-                ChannelEvent::SendFailed { datagrams, error: io::Errno::NETUNREACH } => *datagrams,
+                ChannelEvent::SendFailed { datagrams, error: Errno::NETUNREACH } => *datagrams,
                 other => panic!("{other:?}"),
             };
             events.iter().map(one).sum()
@@ -300,6 +303,9 @@ fn without_a_descriptor_for_it_a_connection_is_tried_again_later() {
             left.turn();
         }
         setrlimit(Resource::Nofile, all).unwrap();
+        let no_descriptor = Some(Errno::MFILE.raw_os_error());
+        assert!(left.untried.len() >= 2, "{:?}", left.untried);
+        assert!(left.untried.iter().all(|errno| *errno == no_descriptor), "{:?}", left.untried);
         let mut right = End::new(&tcp("127.0.0.2", "127.0.0.1"));
         let end = Instant::now() + Duration::from_secs(5);
         while !left.channel.connected() && Instant::now() < end {

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::Value;
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::need_root;
 use shardtrack_tests::netns::Netns;
@@ -68,6 +70,34 @@ fn a_log_that_may_not_grow_costs_lines_and_not_the_daemon() {
     });
     place.stop();
     assert!(!place.path("lock").exists() && !place.path("ctl").exists());
+}
+
+/// The link and its log are all that an operator has of it.
+#[test]
+fn a_connection_that_can_not_be_tried_is_counted_and_told_once() {
+    need_root!();
+    let ns = Netns::new("noconn");
+    ns.ip("link set lo up");
+    let config = "Sync {\nMode NOTRACK {\n}\nTCP {\nIPv4_address 127.0.0.1\n\
+                  IPv4_Destination_Address 127.0.0.2\nPort 3780\nInterface lo\n}\n}\n\
+                  General {\nLogFile HERE/log\n}\n";
+    let mut place = Place::start(&ns, Make::Ours, config);
+    let pid = Pid::from_raw(place.pid() as i32);
+    let all = getrlimit(Resource::Nofile);
+    let limit = |current| prlimit(pid, Resource::Nofile, Rlimit { current, ..all });
+    limit(Some(3)).expect("it runs");
+    let told = || place.read("log").matches("cannot connect to the other node").count();
+    wait_until(LIMIT, "it is told", || told() > 0);
+    std::thread::sleep(Duration::from_secs(3));
+    limit(all.current).expect("it runs");
+    assert_eq!(told(), 1, "{}", place.read("log"));
+    assert!(
+        place.read("log").contains("over `lo', trying again: open a connecting socket: Too many")
+    );
+    let figures = place.client(&["-s", "json"]).stdout;
+    let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+    assert!(figures["links"][0]["send_errors"].as_u64() >= Some(3), "{figures}");
+    place.stop();
 }
 
 #[test]

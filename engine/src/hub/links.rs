@@ -17,6 +17,20 @@ impl Hub {
         }
     }
 
+    /// Nothing could be tried to connect to the peer on link `k`, for this reason. It is tried every
+    /// second; each reason is told once, until there is a connection.
+    pub fn cannot_connect(&mut self, k: usize, why: String) {
+        let Some(link) = self.links.links.get_mut(k) else { return };
+        link.figures.send_errors += 1;
+        if link.obstacle.as_ref() != Some(&why) {
+            let device = &link.figures.device;
+            self.log.error(format_args!(
+                "cannot connect to the other node over `{device}', trying again: {why}"
+            ));
+            link.obstacle = Some(why);
+        }
+    }
+
     /// A datagram, or a piece of a stream, from the peer on link `link`.
     ///
     /// # Errors

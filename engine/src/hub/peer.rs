@@ -40,8 +40,11 @@ impl Hub {
         self.ask_on_connect = true;
     }
 
-    /// A connection to the peer was made.
-    pub fn connected(&mut self, now: Instant) {
+    /// A connection to the peer was made on link `k`.
+    pub fn connected(&mut self, now: Instant, k: usize) {
+        if let Some(link) = self.links.links.get_mut(k) {
+            link.obstacle = None;
+        }
         if self.ask_on_connect {
             self.request_at.get_or_insert(now + CONNECT_LIMIT);
         }

@@ -127,7 +127,7 @@ impl HubThread {
         }
         self.give_way(now, reads);
         let sent = self.io.send_requests(now, &mut self.ring, &mut self.hub.shards.local)?;
-        self.peers.handle_timeout(now, &mut self.ring)?;
+        self.peers.handle_timeout(now, &mut self.ring, &mut self.hub)?;
         let blocked = self.peers.transmit(now, &mut self.ring, &mut self.hub)?;
         while let Some(answer) = self.hub.poll_answer() {
             load = load.max(Load::Some);

@@ -92,7 +92,7 @@ impl Peers {
                 hub.links.connected(now, k);
                 hub.peer_connected(now);
             }
-            Some(ChannelEvent::Connected) => hub.connected(now),
+            Some(ChannelEvent::Connected) => hub.connected(now, k),
             Some(ChannelEvent::Disconnected(_)) => hub.link_failed(now),
             Some(ChannelEvent::SendFailed { datagrams, .. }) => {
                 link.figures.send_errors += u64::from(datagrams);
@@ -126,10 +126,17 @@ impl Peers {
     }
 
     /// Connects again where it is time.
-    pub(super) fn handle_timeout(&mut self, now: Instant, ring: &mut Ring) -> Result<(), IoError> {
-        for channel in &mut self.channels {
-            if channel.poll_timeout().is_some_and(|at| at <= now) {
-                channel.handle_timeout(ring, now)?;
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        ring: &mut Ring,
+        hub: &mut Hub,
+    ) -> Result<(), IoError> {
+        for (k, channel) in self.channels.iter_mut().enumerate() {
+            if channel.poll_timeout().is_some_and(|at| at <= now)
+                && let Some(error) = channel.handle_timeout(ring, now)?
+            {
+                hub.cannot_connect(k, error.to_string());
             }
         }
         Ok(())

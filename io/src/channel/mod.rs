@@ -256,7 +256,7 @@ impl Channel {
         self.to.is_ipv6()
     }
 
-    /// Starts receiving, and connecting, on the thread's ring. The channel's completions carry
+    /// Starts receiving on the thread's ring; connecting is due at once. The channel's completions carry
     /// the tokens from `token` to `token + CHANNEL_TOKENS - 1`. `group` has buffers of
     /// [`DATAGRAM_BUFFER_BYTES`](crate::DATAGRAM_BUFFER_BYTES).
     ///
@@ -389,14 +389,19 @@ impl Channel {
         self.stream.as_ref().and_then(Stream::retry_at)
     }
 
-    /// Does what is due: connects again.
+    /// Does what is due: connects. Gives what was in the way of an attempt, if no socket could be
+    /// made for it; there is another one a second later.
     ///
     /// # Errors
-    /// If no socket can be made, or the ring refuses.
-    pub fn handle_timeout(&mut self, ring: &mut Ring, now: Instant) -> Result<(), IoError> {
+    /// If the ring refuses.
+    pub fn handle_timeout(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+    ) -> Result<Option<IoError>, IoError> {
         match &mut self.stream {
             Some(stream) => stream.handle_timeout(ring, now),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 

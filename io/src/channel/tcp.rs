@@ -59,6 +59,7 @@ impl Stream {
         }
     }
 
+    /// Listens; the first attempt to connect is due at once.
     pub(super) fn start(
         &mut self,
         ring: &mut Ring,
@@ -69,7 +70,7 @@ impl Stream {
         self.watch = Some(ring.add_group(WATCH_BUFFERS, WATCH_BYTES)?);
         ring.accept(token + role::LISTEN, &self.listener)?;
         self.outgoing = Some(Outgoing::Waiting(now));
-        self.handle_timeout(ring, now)
+        Ok(())
     }
 
     pub(super) const fn listener(&self) -> &Fd {
@@ -105,22 +106,30 @@ impl Stream {
         connect_at.into_iter().chain(self.listen_at).min()
     }
 
-    pub(super) fn handle_timeout(&mut self, ring: &mut Ring, now: Instant) -> Result<(), IoError> {
+    /// Does what is due. Gives why no attempt to connect could be made.
+    pub(super) fn handle_timeout(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+    ) -> Result<Option<IoError>, IoError> {
         if self.listen_at.is_some_and(|at| at <= now) {
             self.listen_at = None;
             ring.accept(self.token + role::LISTEN, &self.listener)?;
         }
         match &self.outgoing {
             Some(Outgoing::Waiting(at)) if *at <= now => {}
-            _ => return Ok(()),
+            _ => return Ok(None),
         }
         // Whatever fails below, there is a next time.
         self.outgoing = Some(Outgoing::Waiting(now + RETRY));
-        // Descriptors or memory are short.
-        let Ok(fd) = socket::connector(&self.to, self.send_bytes) else { return Ok(()) };
+        let fd = match socket::connector(&self.to, self.send_bytes) {
+            Ok(fd) => fd,
+            // Descriptors or memory are short.
+            Err(error) => return Ok(Some(error)),
+        };
         ring.connect(self.token + role::CONNECT, &fd, &self.to)?;
         self.outgoing = Some(Outgoing::Connecting(fd));
-        Ok(())
+        Ok(None)
     }
 
     /// Ends the connection that is read.
