@@ -104,6 +104,7 @@ impl Pacer {
         }
         Ok(true)
     }
+
     /// How long the peer takes to send as many flows as are worth a wake-up, at the rate of the
     /// last turn. A pause in a burst is none of its end: the wait grows only step by step.
     fn for_more_of_the_peer(&mut self, turn: &Turn) -> Duration {
