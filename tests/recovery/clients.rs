@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
-use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
 use shardtrack_tests::snapshot::{Ignore, Snapshot};
@@ -20,7 +19,6 @@ const RUNTIME: u32 = 30;
 #[test]
 fn clients_that_do_not_read_hold_up_nobody() {
     need_root!();
-    let _alone = alone();
     let pair = Pair::running(Make::Ours, Make::Ours, Mode::Ftfw, Link::Udp);
     Kernel::of(&pair.a.ns).create_at(&plain(0, 50_000), 50_000);
     wait_equal(LIMIT, "flows of the sender", &50_000, || pair.a.cached(true));

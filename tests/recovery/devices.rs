@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
-use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
 
@@ -17,7 +16,6 @@ const LIMIT: Duration = Duration::from_secs(15);
 #[test]
 fn a_device_that_is_made_anew_is_used_again() {
     need_root!();
-    let _alone = alone();
     let ipv6 = [Link::Multicast6, Link::Udp6, Link::Tcp6];
     let of_device = ipv6.map(|link| (link, true));
     let others = [Link::Multicast, Link::Udp, Link::Tcp].into_iter().chain(ipv6);
@@ -44,7 +42,6 @@ fn a_device_that_is_made_anew_is_used_again() {
 #[test]
 fn what_a_link_kept_is_sent_again_on_the_next_one() {
     need_root!();
-    let _alone = alone();
     for asked in [true, false] {
         let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Tcp);
         setup.links = 2;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
-use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
 use shardtrack_tests::table::{Masks, assert_same, cache_lines};
@@ -61,7 +60,6 @@ macro_rules! restarts {
         #[test]
         fn $name() {
             need_root!();
-            let _alone = alone();
             converges(Mode::$mode, Link::$link, $sender);
         }
     )*};

@@ -56,7 +56,6 @@ fn printed(dump: &str) -> Known {
 #[test]
 fn the_end_of_silent_flows_is_noticed() {
     need_root!();
-    let _alone = alone();
     let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
     let mut pair = Pair::new(setup.clone(), setup);
     let mut kernel = Kernel::of(&pair.a.ns);
@@ -93,7 +92,6 @@ fn the_end_of_silent_flows_is_noticed() {
 #[test]
 fn silent_flows_with_a_zone_of_one_direction_stay() {
     need_root!();
-    let _alone = alone();
     let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
     let mut pair = Pair::new(setup.clone(), setup);
     let tool = Make::Ours.program("conntrack");

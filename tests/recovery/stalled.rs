@@ -5,7 +5,6 @@ use std::time::Duration;
 use shardtrack_tests::cond::wait_equal;
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
-use shardtrack_tests::limits::alone;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
 use shardtrack_tests::snapshot::{Ignore, Snapshot};
@@ -29,7 +28,6 @@ fn idles(node: &Node, why: &str) {
 #[test]
 fn a_peer_that_is_not_there_costs_nothing() {
     need_root!();
-    let _alone = alone();
     let flows = 60_000;
     for (mode, lines) in [
         (Mode::Notrack, ""),
@@ -59,7 +57,6 @@ fn a_peer_that_is_not_there_costs_nothing() {
 #[test]
 fn a_reading_for_a_peer_that_is_not_there_gives_way() {
     need_root!();
-    let _alone = alone();
     let flows = 60_000;
     for shards in [1, 2] {
         let mut setup = Setup::new(Make::Ours, Mode::Notrack, Link::Tcp);
