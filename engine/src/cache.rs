@@ -425,7 +425,7 @@ impl Cache {
         if self.unheld != Unheld::Nothing {
             self.table.begin_anew(slot);
         }
-        self.index.insert(hash, slot);
+        self.index.insert(hash, slot, |slot| self.table.at(slot).head().hash);
         // With the table, so that no event has to wait for growth.
         self.unread.grow(self.table.capacity());
         if lacks_adjustment(flow) {
@@ -449,7 +449,7 @@ impl Cache {
     /// Frees a slot that holds a flow, and all it has elsewhere.
     pub(crate) fn release(&mut self, slot: u32) {
         let entry = *self.table.at(slot);
-        self.index.remove(entry.head().hash, slot);
+        self.index.remove(slot, |slot| self.table.at(slot).head().hash);
         self.extras.free(&entry);
         self.silent.unset(slot);
         self.unread.unset(slot);

@@ -246,7 +246,7 @@ impl Expects {
         let hash = self.index.hash(&key_of(expect));
         let head = Head::new(hash, fresh);
         let slot = self.table.insert(Entry { expect: *expect, created: now, updated: now, head });
-        self.index.insert(hash, slot);
+        self.index.insert(hash, slot, |slot| self.table.at(slot).head.hash);
         self.counters.created += 1;
         Ok(ExpectStored { index: ExpectIndex(slot), existed: false })
     }
@@ -260,7 +260,7 @@ impl Expects {
     }
 
     fn release(&mut self, slot: u32) {
-        self.index.remove(self.table.at(slot).head.hash, slot);
+        self.index.remove(slot, |slot| self.table.at(slot).head.hash);
         self.table.release(slot);
     }
 
