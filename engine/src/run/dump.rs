@@ -65,16 +65,15 @@ impl DumpReader {
         })
     }
 
-    /// Gives the reading up, if nothing of it is on its way and there is a descriptor for another
-    /// socket; whether it has. What the kernel has yet to tell goes with the socket.
-    pub(super) fn give_up(&mut self) -> bool {
+    /// Gives the reading up, if nothing of it is on its way; whether it has. What the kernel has yet
+    /// to tell goes with the socket. Without one to take its place the reading goes on.
+    pub(super) fn give_up(&mut self) -> Result<bool, IoError> {
         if self.asked {
-            return false;
+            return Ok(false);
         }
-        let Ok(socket) = RequestSocket::open(4 * DATAGRAM_BYTES, 0) else { return false };
-        self.socket = socket;
+        self.socket = RequestSocket::open(4 * DATAGRAM_BYTES, 0)?;
         self.end();
-        true
+        Ok(true)
     }
 
     /// Makes the buffers.
@@ -197,6 +196,8 @@ mod tests {
     use std::time::Duration;
 
     use io::RingConfig;
+    use rustix::io::Errno;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
 
@@ -236,6 +237,20 @@ mod tests {
         drop(held);
         read(&mut ring, &mut reader);
         assert!(!reader.is_running());
+    }
+
+    /// The error was once dropped.
+    #[test]
+    fn without_a_descriptor_a_reading_goes_on_and_says_why() {
+        let (mut ring, mut reader) = started(4);
+        reader.begin(&mut ring).expect("a ring");
+        let all = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..all }).expect("ours to lower");
+        let error = reader.give_up().expect_err("there is no descriptor");
+        setrlimit(Resource::Nofile, all).expect("as it was");
+        assert_eq!(error.errno(), Some(Errno::MFILE.raw_os_error()));
+        assert!(reader.is_running());
+        assert!(reader.give_up().expect("there is one") && !reader.is_running());
     }
 
     /// What it passes over was once taken for ended.

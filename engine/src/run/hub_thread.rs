@@ -26,6 +26,8 @@ pub(super) struct HubThread {
     pub(super) dump: DumpReader,
     /// Since when there is no room for more of the table.
     pub(super) dump_waits: Option<Instant>,
+    /// It was told that it can not be given up.
+    pub(super) dump_stuck: bool,
     pub(super) clients: Clients,
     pub(super) listener: Option<Fd>,
     /// When connections are taken again after one was not.
@@ -149,13 +151,27 @@ impl HubThread {
     /// Gives up a reading that has no room for long, if somebody waits for its end.
     fn give_way(&mut self, now: Instant, reads: bool) {
         if reads || !self.dump.is_running() {
-            self.dump_waits = None;
+            (self.dump_waits, self.dump_stuck) = (None, false);
             return;
         }
         let since = *self.dump_waits.get_or_insert(now);
         let long = now.saturating_duration_since(since) >= DUMP_PATIENCE;
-        if long && self.hub.dump_is_in_the_way() && self.dump.give_up() {
-            self.hub.dump_ended(now, false);
+        if !long || !self.hub.dump_is_in_the_way() {
+            return;
+        }
+        match self.dump.give_up() {
+            Ok(true) => self.hub.dump_ended(now, false),
+            Ok(false) => {}
+            Err(error) => {
+                // Descriptors or memory are short.
+                self.dump_waits = Some(now);
+                if !std::mem::replace(&mut self.dump_stuck, true) {
+                    self.log.error(format_args!(
+                        "cannot give up a reading of the kernel table that waits for the other node, \
+                         trying again: {error}"
+                    ));
+                }
+            }
         }
     }
 

@@ -163,6 +163,7 @@ impl Daemon {
             peers: Peers::new(channels).map_err(StartError::Link)?,
             dump: DumpReader::open(expectations).map_err(StartError::Kernel)?,
             dump_waits: None,
+            dump_stuck: false,
             clients: Clients::new(),
             listener: parts.control.map(|listener| Fd::from(OwnedFd::from(listener))),
             accept_again: None,
