@@ -230,8 +230,11 @@ impl Node {
     /// Nothing waits anywhere: the daemon has done all that it can at the moment.
     pub(crate) fn is_idle(&self) -> bool {
         let quiet = |seat: &Seat| seat.intake.is_empty() && seat.answers.is_empty();
-        let written =
-            |shard: &Shard| shard.caches().internal.pending_len() == 0 && !shard.is_busy();
+        // What waits for an acknowledgement may wait in a block still, or have to be told again.
+        let written = |shard: &Shard| {
+            let internal = &shard.caches().internal;
+            internal.pending_len() + internal.unacked_len() == 0 && !shard.is_busy()
+        };
         self.seats.iter().all(quiet)
             && self.inbox.is_empty()
             && self.open.is_empty()
