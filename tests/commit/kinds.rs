@@ -7,7 +7,7 @@ use proto_ctnl::{
     Expect, ExpectPresent, Flow, L4, Name, Present, ProtoInfo, Status, Synproxy, Tcp, TcpFlags,
     Tuple, proto,
 };
-use shardtrack_tests::flows::plain_flow;
+use shardtrack_tests::flows::{expected_by, plain_flow};
 
 /// Name, protocol of the master, its port, families, and the protocol and class of what it expects.
 type Helper = (&'static str, u8, u16, &'static [u8], u8, u32);
@@ -97,27 +97,9 @@ pub(crate) fn half_carried() -> ([Flow; 2], [Expect; 2]) {
 }
 
 fn expectation(master: &Flow, protocol: u8, class: u32) -> Expect {
-    let mut expect = Expect { master: master.orig, ..Expect::default() };
-    let ports = L4::ports(0, 50_000);
-    expect.tuple = Tuple { src: master.orig.dst, dst: master.orig.src, proto: protocol, l4: ports };
-    let ones = match expect.tuple.src {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
-    };
-    expect.mask = Tuple { src: ones, dst: ones, proto: protocol, l4: L4::ports(0, 0xffff) };
-    expect.helper = master.helper;
-    expect.timeout = 300;
-    expect.class = class;
-    for bit in [
-        ExpectPresent::MASTER,
-        ExpectPresent::TUPLE,
-        ExpectPresent::MASK,
-        ExpectPresent::HELPER,
-        ExpectPresent::TIMEOUT,
-    ] {
-        expect.present.insert(bit);
-    }
-    expect
+    let l4 = L4::ports(0, 50_000);
+    let tuple = Tuple { src: master.orig.dst, dst: master.orig.src, proto: protocol, l4 };
+    Expect { class, ..expected_by(master, tuple) }
 }
 
 /// The same with what translation needs.

@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use proto_ctnl::{Expect, ExpectPresent, Flow, L4, Name, Present, Tuple, proto};
+use proto_ctnl::{Expect, Flow, L4, Name, Present, Tuple, proto};
 use regex::Regex;
 use shardtrack_tests::cond::wait_equal;
-use shardtrack_tests::flows::plain_flow;
+use shardtrack_tests::flows::{expected_by, plain_flow};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
 use shardtrack_tests::peer::{Link, Make, Mode, Pair};
@@ -73,25 +73,13 @@ fn objects() -> (Vec<Flow>, Vec<Expect>) {
                 if of_master != proto::TCP {
                     master.present.remove(Present::PROTOINFO);
                 }
-                let ports = L4::ports(port & 0x1234, 50_000 + host);
-                let mut expect = Expect { master: master.orig, ..Expect::default() };
-                expect.tuple = Tuple { src: server, dst: client, proto: expected, l4: ports };
-                let full = mask(v6, 128);
-                let l4 = L4::ports(port, 0xffff);
-                expect.mask = Tuple { src: mask(v6, bits), dst: full, proto: expected, l4 };
-                expect.helper = master.helper;
-                expect.timeout = 300;
+                let l4 = L4::ports(port & 0x1234, 50_000 + host);
+                let tuple = Tuple { src: server, dst: client, proto: expected, l4 };
+                let mut expect = expected_by(&master, tuple);
+                expect.mask.src = mask(v6, bits);
+                expect.mask.l4 = L4::ports(port, 0xffff);
                 // Permanent, inactive, for user space, and any two of these.
                 expect.flags = number as u32;
-                for bit in [
-                    ExpectPresent::MASTER,
-                    ExpectPresent::TUPLE,
-                    ExpectPresent::MASK,
-                    ExpectPresent::HELPER,
-                    ExpectPresent::TIMEOUT,
-                ] {
-                    expect.present.insert(bit);
-                }
                 masters.push(master);
                 expectations.push(expect);
             }

@@ -105,26 +105,35 @@ impl Mixture {
             return;
         }
         tuple.l4.b += (number % 1000) as u16;
-        let mut expect = Expect { master: control.orig, tuple, ..Expect::default() };
-        let ones = match tuple.src {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
-        };
-        expect.mask = Tuple { src: ones, dst: ones, proto: proto::TCP, l4: L4::ports(0, 0xffff) };
-        expect.helper = Name::new(b"ftp").expect("it fits");
-        expect.timeout = 300;
-        for bit in [
-            ExpectPresent::MASTER,
-            ExpectPresent::TUPLE,
-            ExpectPresent::MASK,
-            ExpectPresent::HELPER,
-            ExpectPresent::TIMEOUT,
-        ] {
-            expect.present.insert(bit);
-        }
+        self.expectations.push(expected_by(&control, tuple));
         self.flows.push(control);
-        self.expectations.push(expect);
     }
+}
+
+/// What the helper of `master` expects: all of `tuple` but the source port.
+pub fn expected_by(master: &Flow, tuple: Tuple) -> Expect {
+    let ones = match tuple.src {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
+    };
+    let mut expect = Expect {
+        master: master.orig,
+        tuple,
+        mask: Tuple { src: ones, dst: ones, proto: tuple.proto, l4: L4::ports(0, 0xffff) },
+        helper: master.helper,
+        timeout: 300,
+        ..Expect::default()
+    };
+    for bit in [
+        ExpectPresent::MASTER,
+        ExpectPresent::TUPLE,
+        ExpectPresent::MASK,
+        ExpectPresent::HELPER,
+        ExpectPresent::TIMEOUT,
+    ] {
+        expect.present.insert(bit);
+    }
+    expect
 }
 
 /// The flow of a number: the remainder says its kind, the quotient the rest.
