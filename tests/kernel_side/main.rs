@@ -8,5 +8,4 @@ mod driver;
 
 mod commit;
 mod inject;
-mod speed;
 mod table;
