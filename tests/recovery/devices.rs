@@ -36,6 +36,38 @@ fn a_device_that_is_made_anew_is_used_again() {
     }
 }
 
+/// A message that no datagram had room for was left out for good.
+#[test]
+fn what_was_too_large_for_a_device_is_told_when_it_has_room() {
+    need_root!();
+    for (mode, shards) in [(Mode::Ftfw, 1), (Mode::Ftfw, 2), (Mode::Notrack, 1)] {
+        let setup = || Setup {
+            engine: format!("Shards {shards}"),
+            ..Setup::new(Make::Ours, mode, Link::Udp)
+        };
+        let mut pair = Pair::new(setup(), setup());
+        pair.start();
+        let mut kernel = Kernel::of(&pair.a.ns);
+        let mtu = |octets: u32| {
+            for node in [&pair.a, &pair.b] {
+                node.ns.ip(&format!("link set sync0 mtu {octets}"));
+            }
+        };
+        kernel.create(&plain(0, 100));
+        wait_equal(LIMIT, "flows of the receiver", &100, || pair.b.cached(false));
+        // The least that IPv4 allows.
+        mtu(68);
+        std::thread::sleep(Duration::from_secs(1));
+        kernel.create(&plain(100, 100));
+        kernel.delete_at(&plain(0, 50), 0);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(pair.b.cached(false) <= 100, "there was room");
+        mtu(1500);
+        let what = format!("flows of the receiver in {mode:?} with {shards} shards");
+        wait_equal(LIMIT, &what, &150, || pair.b.cached(false));
+    }
+}
+
 /// What a link has not delivered is given up when another one takes its place, and without
 /// acknowledgements nobody asks for it. That a connection breaks later sends all again, but only
 /// after five seconds of silence.
