@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use shardtrack_tests::cond::wait_until;
+use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
@@ -83,4 +83,27 @@ fn what_a_killed_daemon_left_does_not_stop_the_next() {
         pair.a.start();
     }
     assert!(pair.a.client(&["-s"]).contains("cache internal:"));
+}
+
+/// Without an external cache a node that starts takes the flows of its peer in the kernel for its own.
+/// What the peer then ended stayed in its cache for ever, from where everything is told to a peer that
+/// asks for it.
+#[test]
+fn what_the_peer_ended_is_not_told_back_to_it() {
+    need_root!();
+    let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    setup.mode_lines = "DisableExternalCache on\n".into();
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    let flows = plain(0, 1000);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create(&flows);
+    wait_until(CONVERGE, "the peer's kernel has them", || {
+        pair.b.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0) >= 1000
+    });
+    pair.b.kill9();
+    pair.b.start();
+    wait_equal(CONVERGE, "flows read at the start", &1000, || pair.b.cached(true));
+    kernel.delete_at(&flows[..500], 50_000);
+    wait_equal(CONVERGE, "flows that are left", &500, || pair.b.cached(true));
 }

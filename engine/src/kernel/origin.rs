@@ -92,8 +92,9 @@ impl Origin {
     pub const fn on_destroy(self) -> Effect {
         match self {
             Self::Other | Self::Audit => Effect::CacheAndSend,
-            Self::Commit | Self::Flush => Effect::Cache,
-            Self::Inject => Effect::Ignore,
+            // A reading of the table takes flows of the peer for ours: nobody there says whose they
+            // are. When the peer ends one, it is not ours any more.
+            Self::Commit | Self::Flush | Self::Inject => Effect::Cache,
         }
     }
 }
@@ -122,7 +123,7 @@ mod tests {
             assert_eq!((origin.on_change(), origin.on_destroy()), (Effect::Cache, Effect::Cache));
         }
         assert_eq!(Origin::Inject.on_change(), Effect::Ignore);
-        assert_eq!(Origin::Inject.on_destroy(), Effect::Ignore);
+        assert_eq!(Origin::Inject.on_destroy(), Effect::Cache);
         assert_eq!(Origin::Other.on_change(), Effect::CacheAndSend);
         assert_eq!(Origin::Other.on_destroy(), Effect::CacheAndSend);
         assert_eq!(Origin::Audit.on_change(), Effect::Confirm);
