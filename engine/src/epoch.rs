@@ -113,14 +113,9 @@ impl Cache {
     pub fn end_quietly(&mut self, index: FlowIndex) {
         let killed = self.table.end(index.raw());
         self.bury_killed(index, killed);
-        if killed == Killed::Queued {
-            self.put_off_end(index);
-        }
-    }
-
-    /// The flow, which is dead, is told to peers by the next bulk send and not before.
-    pub(crate) fn put_off_end(&mut self, index: FlowIndex) {
-        if let Some(oldest) = self.table.park(index.raw()) {
+        if killed == Killed::Queued
+            && let Some(oldest) = self.table.park(index.raw())
+        {
             self.forget_end(oldest);
         }
     }

@@ -533,11 +533,7 @@ impl Shard {
     pub fn skip_change(&mut self) {
         self.counters.too_large += 1;
         if let Some((index, change)) = self.caches.internal.next_changed() {
-            // An end is told by the next bulk send.
-            match change {
-                Change::Delete => self.caches.internal.put_off_end(index),
-                Change::New | Change::Update => self.caches.internal.skip(index),
-            }
+            self.caches.internal.skip(index);
             self.bypass_told(index, change);
         } else if let Some((index, _)) = self.caches.expects_internal.next_changed() {
             self.caches.expects_internal.skip(index);

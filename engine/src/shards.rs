@@ -131,13 +131,9 @@ impl Remote {
         }
     }
 
-    /// The next message is left out. Its shard takes it for sent, and nobody will acknowledge it.
     fn skip_change(&mut self) {
-        let Some(block) = self.ready.front_mut() else { return };
-        let token = block.peek().map(|(_, token)| token);
-        block.advance();
-        if let Some(token) = token {
-            self.fate(Fate::Evicted, token);
+        if let Some(block) = self.ready.front_mut() {
+            block.advance();
         }
     }
 
@@ -187,8 +183,6 @@ pub struct Shards {
     source: usize,
     dropped: Dropped,
     stirred: bool,
-    /// A message was too large for every datagram of the link.
-    left_out: bool,
 }
 
 impl Shards {
@@ -202,7 +196,6 @@ impl Shards {
             source: 0,
             dropped: Dropped { peer: 0, events: 0 },
             stirred: false,
-            left_out: false,
         }
     }
 
@@ -321,11 +314,6 @@ impl Shards {
         None
     }
 
-    /// Whether messages were too large for every datagram since the last call.
-    pub(crate) const fn take_left_out(&mut self) -> bool {
-        std::mem::replace(&mut self.left_out, false)
-    }
-
     /// Whether another shard sent more than empty blocks since the last call.
     pub const fn take_stirred(&mut self) -> bool {
         std::mem::replace(&mut self.stirred, false)
@@ -410,7 +398,6 @@ impl Host for Shards {
     }
 
     fn oversize(&mut self) {
-        self.left_out = true;
         match self.source {
             0 => self.local.skip_change(),
             k => self.remotes[k - 1].skip_change(),

@@ -9,6 +9,8 @@ use core::fmt;
 use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::flow::FLOW_MESSAGE_MAX;
+
 /// The only version of the protocol.
 pub const VERSION: u8 = 1;
 /// Octets of the header that every message has.
@@ -241,6 +243,9 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
+/// The largest payload of one UDP packet.
+const UDP_PAYLOAD_MAX: usize = 65_487;
+
 /// Octets of state that fit a datagram on a link with this MTU (octets).
 ///
 /// One octet less than would fit over UDP on IPv4, because the original's limit is exclusive and
@@ -252,9 +257,14 @@ pub const fn datagram_max(mtu: u32, ipv6: bool, tcp: bool) -> usize {
         (false, true) => 48,
         (false, false) => 29,
     };
-    let size = mtu.saturating_sub(overhead);
-    // The largest payload of one UDP packet.
-    if size > 65_487 { 65_487 } else { size as usize }
+    let size = mtu.saturating_sub(overhead) as usize;
+    if size < FLOW_MESSAGE_MAX {
+        FLOW_MESSAGE_MAX
+    } else if size > UDP_PAYLOAD_MAX {
+        UDP_PAYLOAD_MAX
+    } else {
+        size
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +284,10 @@ mod tests {
         assert_eq!(datagram_max(1500, false, false), 1471);
         assert_eq!(datagram_max(1500, true, false), 1452);
         assert_eq!(datagram_max(1500, true, true), 1460);
-        assert_eq!(datagram_max(20, false, false), 0);
+        for (ipv6, tcp) in [(false, false), (true, false), (false, true), (true, true)] {
+            assert_eq!(datagram_max(68, ipv6, tcp), FLOW_MESSAGE_MAX);
+            assert_eq!(datagram_max(0, ipv6, tcp), FLOW_MESSAGE_MAX);
+        }
         assert_eq!(datagram_max(u32::MAX, false, false), 65_487);
     }
 

@@ -46,18 +46,6 @@ impl Hub {
         Ok(())
     }
 
-    /// The link that sends takes larger datagrams than the last ones. What was left out for its size
-    /// is told with everything else.
-    pub fn room_grew(&mut self, now: Instant) {
-        if self.shards.take_left_out() && !self.would_echo() {
-            let device = self.links.device();
-            self.log.notice(format_args!(
-                "device `{device}' has room for what was too large, sending all flows"
-            ));
-            self.resend.failed(now);
-        }
-    }
-
     /// The device of link `k` is in this state. Call [`Self::choose_link`] when all were told.
     pub fn device_is(&mut self, now: Instant, k: usize, status: LinkStatus) {
         if !self.links.set_status(now, k, status) {

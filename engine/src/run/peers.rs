@@ -24,15 +24,13 @@ pub(super) struct Peers {
     news: bool,
     /// The link that sent last.
     sending: usize,
-    /// Octets of the largest datagram then.
-    room: usize,
 }
 
 impl Peers {
     /// The opened channels, in the namespace of the calling thread.
     pub(super) fn new(channels: Vec<Channel>) -> Result<Self, IoError> {
         let watch = if channels.is_empty() { None } else { Some(io::watch_interfaces()?) };
-        Ok(Self { channels, watch, news: false, sending: 0, room: 0 })
+        Ok(Self { channels, watch, news: false, sending: 0 })
     }
 
     /// Starts to receive and to connect, and chooses the link that sends.
@@ -115,9 +113,6 @@ impl Peers {
         let k = hub.links.current();
         let Some(channel) = self.channels.get_mut(k) else { return Ok(false) };
         let datagram_max = hub.links.links[k].datagram_max;
-        if datagram_max > std::mem::replace(&mut self.room, datagram_max) {
-            hub.room_grew(now);
-        }
         let sent = channel.transmit(ring, datagram_max, |room| hub.poll_transmit(now, room))?;
         let figures = &mut hub.links.links[k].figures;
         figures.sent.bytes += sent.bytes as u64;
