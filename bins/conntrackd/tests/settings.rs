@@ -57,6 +57,23 @@ fn an_empty_file_is_a_configuration() {
 }
 
 #[test]
+fn a_link_without_any_address_is_refused() {
+    for kind in ["UDP", "TCP"] {
+        for address in ["", "IPv4_address 08.1.1.1", "IPv6_address 10.0.0.1"] {
+            let text = format!("Sync {{ {kind} {{ {address} Port 3780 Interface eth0 }} }}");
+            let said = config(&text).expect_err(&text).to_string();
+            let expected = "can't open channel socket: Address family not supported by protocol";
+            assert_eq!(said, expected, "{text}");
+        }
+        // One is enough.
+        for address in ["IPv4_address 10.0.0.1", "IPv6_Destination_Address fd00::1"] {
+            let text = format!("Sync {{ {kind} {{ {address} Port 3780 Interface eth0 }} }}");
+            assert!(config(&text).is_ok(), "{text}");
+        }
+    }
+}
+
+#[test]
 fn the_engine_section_is_read() {
     let text = "Engine {\n Shards 4 # four\n CPUs 0,2-4\n Intake filter\n IntakeBuffer 65536\n \
                 Linger 0\n EventsSysctl off\n}\n";

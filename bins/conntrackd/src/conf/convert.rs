@@ -136,6 +136,10 @@ fn convert_link(link: &Link, machine: &dyn Environment) -> Result<config::Link, 
     if !machine.has_interface(interface) {
         return Err(Refusal::Channel(Errno::NODEV));
     }
+    // Without any address a link would send to whoever listens on this very node.
+    if link.kind != LinkKind::Multicast && link.ipv6.is_none() {
+        return Err(Refusal::Channel(Errno::AFNOSUPPORT));
+    }
     let ipv6 = link.ipv6.unwrap_or(false);
     let choose = |v4, v6| if ipv6 { IpAddr::V6(v6) } else { IpAddr::V4(v4) };
     let local = choose(link.address_v4, link.address_v6);
