@@ -313,17 +313,35 @@ fn the_first_of_two_faults_is_told() {
     let bench = Bench::new();
     let seen = run(&bench, "-L -z --mask-dst 255.0.0.0 -p tcp");
     assert!(seen.stderr.contains("Can't use -z with filtering parameters"), "{seen:?}");
+    for part in ["--limit 1", "--sort id --limit 1", "--count-by mark"] {
+        let seen = run(&bench, &format!("-L -z {part}"));
+        assert!(seen.stderr.contains("Can't use -z with filtering parameters"), "{seen:?}");
+    }
     let seen = run(&bench, "-E -b 100000 --mask-dst 255.0.0.0");
     let mut lines = seen.stderr.lines();
     let told = |line: Option<&str>, text| line.is_some_and(|line| line.contains(text));
     assert!(told(lines.next(), "NOTICE: Netlink socket buffer size"), "{seen:?}");
     assert!(told(lines.next(), "Can't use --mask-dst without --dst"), "{seen:?}");
+    for (line, told) in [
+        ("-L -D foo", "unknown type `foo'"),
+        ("-D -E dying", "Can't do that command with tables"),
+        ("-L -A expect", "Can't do --add on expectations"),
+        ("-L dying -D", "Invalid commands combination"),
+        ("-L expect -A", "Invalid commands combination"),
+    ] {
+        let seen = run(&bench, line);
+        assert!(seen.exit == 2 && seen.stderr.contains(told), "{line}: {seen:?}");
+    }
     // All lines of a file are read before it is said that one of them has no place there.
     let seen = bench.run(&json!({
         "files": { "$D/f": "-L\n-D -s foo\n" },
         "argv": ["-R", "$D/f"],
     }));
     assert!(seen.exit == 2 && seen.stderr.contains("Invalid IP address `foo'"), "{seen:?}");
+    // A line of nothing but operands has no command whose name could be told.
+    let seen = bench.run(&json!({ "files": { "$D/f": "foo\n" }, "argv": ["-R", "$D/f"] }));
+    let told = seen.stderr.contains("Cannot use command `unknown' with --load-file");
+    assert!(seen.exit == 2 && told, "{seen:?}");
 }
 
 /// What can not be done with the main table is passed over where it has no meaning.

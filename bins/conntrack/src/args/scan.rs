@@ -167,31 +167,33 @@ fn command(
     attached: Option<&[u8]>,
     scan: &mut Scanner<'_>,
 ) -> Result<(), Failure> {
-    if request.command.is_some() {
-        return Err(Failure::usage(&[b"Invalid commands combination"]));
-    }
-    request.command = Some(command);
+    let second = request.command.replace(command).is_some();
+    let combined = || Failure::usage(&[b"Invalid commands combination"]);
     if let (Command::Help, Some(word)) = (command, attached) {
         let found = command_of(word);
         let unknown = || Failure::usage(&[b"unknown option `--help=", word, b"'"]);
         request.help_for = Some(found.ok_or_else(unknown)?);
-        return Ok(());
+        return if second { Err(combined()) } else { Ok(()) };
     }
     // An attached name counts as well: the original drops it, and works on another table than
     // it was told.
     let attached = attached.filter(|word| !word.is_empty());
-    if let Some(word) = attached.or_else(|| scan.take_operand()) {
-        request.table = table(word)?;
-    }
+    let word = attached.or_else(|| scan.take_operand());
+    request.table = word.map_or(Ok(Table::Conntrack), table)?;
+    // What is wrong with the table of a second command is told before that there is one.
     match (command, request.table) {
-        (Command::List, _) | (_, Table::Conntrack) => Ok(()),
+        (Command::List, _) | (_, Table::Conntrack) => {}
         (_, Table::Dying | Table::Unconfirmed) => {
-            Err(Failure::usage(&[b"Can't do that command with tables `dying' and `unconfirmed'"]))
+            let told: &[u8] = b"Can't do that command with tables `dying' and `unconfirmed'";
+            return Err(Failure::usage(&[told]));
         }
-        (Command::Add, _) => Err(Failure::usage(&[b"Can't do --add on expectations"])),
-        (Command::Update, _) => Err(Failure::usage(&[b"Can't do --update on expectations"])),
-        _ => Ok(()),
+        (Command::Add, _) => return Err(Failure::usage(&[b"Can't do --add on expectations"])),
+        (Command::Update, _) => {
+            return Err(Failure::usage(&[b"Can't do --update on expectations"]));
+        }
+        _ => {}
     }
+    if second { Err(combined()) } else { Ok(()) }
 }
 
 /// Tables are named by any prefix, the empty one included.

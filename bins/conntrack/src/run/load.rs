@@ -214,6 +214,7 @@ fn permitted(request: &Request) -> Result<Command, Failure> {
         Some(Command::Stats) => ("-S", None),
         Some(Command::Delete) => ("-D", None),
         Some(Command::Flush) => ("-F", None),
+        None => ("unknown", None),
         // The original calls the making of an expectation so too.
         _ => ("-C", None),
     };

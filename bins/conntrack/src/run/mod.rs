@@ -82,7 +82,9 @@ fn feasible(request: &Request) -> Result<(), Failure> {
     // In the other tables the kernel filters nothing, has no counters to zero, and masks without addresses
     // are passed over.
     let is_main = request.table == Table::Conntrack;
-    if is_main && given.has(Opt::Zero) && compares(request) {
+    // The kernel zeroes all that it tells of, so that the counters of what is not shown were lost.
+    let is_part = compares(request) || given.has(Opt::Limit) || given.has(Opt::CountBy);
+    if is_main && given.has(Opt::Zero) && is_part {
         return Err(Failure::usage(&[b"Can't use -z with filtering parameters"]));
     }
     for (mask, address, text) in [
