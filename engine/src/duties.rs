@@ -89,6 +89,11 @@ impl Shard {
         }
     }
 
+    /// Whether a reading of the kernel's table waits for events of this shard's own intake.
+    pub const fn waits_for_events(&self) -> bool {
+        self.reading.is_some()
+    }
+
     /// What the table says is newer than every event that waits now: they are handled before. The
     /// end of a flow in whose place another has begun, unheard of, would else end that one.
     fn begin_after_events(&mut self, purpose: TableUse) {

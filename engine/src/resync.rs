@@ -161,9 +161,15 @@ impl ResyncPlan {
         if self.reading.is_some() { None } else { self.due }
     }
 
+    /// Whether [`Self::poll`] has one that is to begin now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let asked = self.start || self.flush || self.merge || self.list || self.committed;
+        self.reading.is_none() && (asked || self.due.is_some_and(|due| due <= now))
+    }
+
     /// A reading that is to begin now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<(TableUse, ShardSet)> {
-        if self.reading.is_some() {
+        if !self.is_due(now) {
             return None;
         }
         let (purpose, shards) = if std::mem::take(&mut self.start) {
@@ -176,12 +182,10 @@ impl ResyncPlan {
             (TableUse::List, self.all)
         } else if std::mem::take(&mut self.committed) {
             (TableUse::Committed, self.all)
-        } else if self.due.is_some_and(|due| due <= now) {
+        } else {
             self.due = None;
             self.latest = None;
             (TableUse::Reconcile, std::mem::take(&mut self.reconcile))
-        } else {
-            return None;
         };
         let again = ShardSet(0);
         self.reading =

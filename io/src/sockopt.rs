@@ -7,6 +7,8 @@ use proto_ctnl::bpf::SockFilter;
 
 /// `SO_MEMINFO`: nine counters of a socket's memory.
 const MEMINFO_WORDS: usize = 9;
+/// Where the octets that wait to be received stand among them.
+const MEMINFO_WAITING: usize = 0;
 /// Where the number of lost messages stands among them.
 const MEMINFO_DROPS: usize = 8;
 
@@ -21,6 +23,15 @@ fn set<T>(fd: impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
 
 /// Messages that the socket has lost since its making because its buffer was full.
 pub(crate) fn drops(fd: impl AsFd) -> io::Result<u32> {
+    Ok(meminfo(fd)?[MEMINFO_DROPS])
+}
+
+/// Octets that the messages take which wait to be received, the kernel's own records included.
+pub(crate) fn waiting(fd: impl AsFd) -> io::Result<u32> {
+    Ok(meminfo(fd)?[MEMINFO_WAITING])
+}
+
+fn meminfo(fd: impl AsFd) -> io::Result<[u32; MEMINFO_WORDS]> {
     let mut words = [0u32; MEMINFO_WORDS];
     let mut length = size_of_val(&words) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` octets, the size of the array.
@@ -33,7 +44,7 @@ pub(crate) fn drops(fd: impl AsFd) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if result == 0 { Ok(words[MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
+    if result == 0 { Ok(words) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets the receive buffer past the system's limit, or up to it where that is not permitted.

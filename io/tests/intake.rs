@@ -338,6 +338,37 @@ fn an_event_wakes_a_sleeping_reader() {
     });
 }
 
+/// More than there are buffers for wait in the socket when the first is taken.
+#[test]
+fn a_socket_is_caught_up_with_when_what_had_come_is_taken() {
+    const NAME: &str = "a_socket_is_caught_up_with_when_what_had_come_is_taken";
+    in_namespace(NAME, || {
+        for (kind, shards) in [(IntakeKind::Single, 1), (IntakeKind::Filter, 2)] {
+            let options = IntakeOptions { kind: Some(kind), shards, ..IntakeOptions::default() };
+            let mut reader = Reader::new(&options);
+            let requests = RequestSocket::open(0, 0).unwrap();
+            let keys = keys(1200);
+            let create: Vec<_> = keys.iter().map(|key| create(*key, 0)).collect();
+            apply(&requests, &create);
+            let mut turns = 0;
+            let mut behind: Vec<_> = (0..reader.parts.len()).collect();
+            loop {
+                behind.retain(|&k| !reader.parts[k].catch_up());
+                if behind.is_empty() {
+                    break;
+                }
+                reader.turn();
+                turns += 1;
+                assert!(turns < 10_000, "{kind}: none waits any more");
+            }
+            assert_eq!(reader.seen.len(), keys.len(), "{kind} after {turns} turns");
+            let delete: Vec<_> = keys.iter().map(|key| delete(*key, 0)).collect();
+            apply(&requests, &delete);
+            reader.read(2 * keys.len());
+        }
+    });
+}
+
 #[test]
 fn a_full_ring_loses_and_counts() {
     const NAME: &str = "a_full_ring_loses_and_counts";

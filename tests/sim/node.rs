@@ -71,9 +71,9 @@ impl Seat {
         Some(event)
     }
 
-    /// Tells the shard how far the events are taken that the kernel sorts.
-    fn tell_intake(&self, shard: &mut Shard) {
-        shard.intake_is_at(self.taken, self.taken + self.intake.len() as u64);
+    /// How far events were taken, and how many have come.
+    fn intake_at(&self) -> (u64, u64) {
+        (self.taken, self.taken + self.intake.len() as u64)
     }
 
     fn wake(&mut self, at: Instant) {
@@ -320,9 +320,8 @@ impl Node {
             }
         }
         let more = !self.seats[0].intake.is_empty();
-        if self.settings.sorted {
-            self.seats[0].tell_intake(&mut self.hub.shards.local);
-        }
+        let (taken, come) = self.seats[0].intake_at();
+        self.hub.intake_is_at(taken, come);
         any |= take_answers(now, &mut self.seats[0], &mut self.hub.shards.local);
         any |=
             self.dump.take(now, kernel, &mut self.hub, random.chance(self.settings.broken_dumps));
@@ -359,6 +358,7 @@ impl Node {
         self.hub.shards.flush(|k| seats[k].wake(now));
         let busy = more || sent || self.dump.is_running() || !self.inbox.is_empty();
         let busy = busy || self.hub.shards.local.is_busy() && !blocked;
+        let busy = busy || self.hub.waits_for_events();
         let deadlines = [self.hub.poll_timeout(), self.hub.shards.local.poll_timeout()];
         let deadline = deadlines.into_iter().flatten().min();
         let seat = &mut self.seats[0];
@@ -396,7 +396,8 @@ impl Node {
             worker.shard.on_kernel_message(moment, Content::Events, &event);
         }
         let more = !self.seats[k].intake.is_empty();
-        self.seats[k].tell_intake(&mut worker.shard);
+        let (taken, come) = self.seats[k].intake_at();
+        worker.shard.intake_is_at(taken, come);
         any |= take_answers(now, &mut self.seats[k], &mut worker.shard);
         any |= worker.has_inbound();
         let mut wake_hub = false;

@@ -2,6 +2,7 @@
 //! the shards meet. Sans-io; `run` gives it bytes and takes bytes from it.
 
 mod committed;
+mod intake;
 mod links;
 mod listing;
 mod patience;
@@ -88,6 +89,8 @@ pub struct Hub {
     forgotten: u64,
     /// Whether shard 0 takes events of the others.
     shared_intake: bool,
+    /// The intake, if it takes the events of all shards.
+    one_intake: Option<intake::SharedIntake>,
     /// Who waits for a reading of the kernel's table.
     readers: Vec<(TableUse, Asker)>,
     /// A commit that waits until the kernel's table is emptied.
@@ -174,7 +177,8 @@ impl Hub {
     pub fn new(parts: HubParts, now: Instant) -> Self {
         let count = parts.shards.count();
         let plan = ResyncPlan::new(count, parts.overrun_resync);
-        let shared_intake = parts.expectations || parts.base.engine.intake == Intake::Single;
+        let single = parts.base.engine.intake == Intake::Single;
+        let shared_intake = parts.expectations || single;
         Self {
             shards: parts.shards,
             links: parts.links,
@@ -187,6 +191,7 @@ impl Hub {
             lost: 0,
             forgotten: 0,
             shared_intake,
+            one_intake: single.then(intake::SharedIntake::default),
             audit: Audit::new(parts.buckets, parts.look),
             watch: Watch::new(now),
             populated: false,
@@ -323,7 +328,9 @@ impl Hub {
         if self.poll_at.take_if(|at| *at <= now).is_some() {
             self.plan.demand(now, TableUse::Reconcile);
         }
-        if let Some((purpose, shards)) = self.plan.poll(now) {
+        if self.may_read(now)
+            && let Some((purpose, shards)) = self.plan.poll(now)
+        {
             for k in (0..self.shards.count()).filter(|&k| shards.has(k)) {
                 self.shards.order(k, Order::ReadBegin(purpose));
             }

@@ -102,7 +102,9 @@ impl HubThread {
         let now = Instant::now();
         self.heartbeat.fetch_add(1, Ordering::Relaxed);
         let moment = self.hub.begin_turn(now);
-        let found = self.io.drain(moment, &mut self.hub.shards.local);
+        let awaited = self.hub.waits_for_events();
+        let found = self.io.drain(moment, &mut self.hub.shards.local, awaited);
+        self.hub.intake_is_at(found.taken, found.come);
         let mut load = if found.any { Load::Some } else { Load::None };
         while let Some(completion) = self.ring.next_completion() {
             load = load.max(weight(completion.token));
@@ -142,7 +144,7 @@ impl HubThread {
             self.hub.gone(asker);
         }
         ShardIo::turn_ended(moment, &mut self.hub.shards.local);
-        if found.more || sent || reads {
+        if found.more || sent || reads || self.hub.waits_for_events() {
             load = Load::Busy;
         }
         self.rest(now, load, blocked)

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use io::{FlowLookup, Group, IoError, Outcome, RequestSocket, Ring, SendOptions, ShardIntake};
+use io::{
+    FlowLookup, Group, IntakeKind, IoError, Outcome, RequestSocket, Ring, SendOptions, ShardIntake,
+};
 use proto_ctnl::bpf::LookupRecord;
 
 use super::tokens::Token;
@@ -35,6 +37,8 @@ pub(super) struct ShardIo {
     answers: Option<Group>,
     lost: u64,
     filtered: u64,
+    /// How often all events of a socket were taken that had come before a reading of the table.
+    caught_up: u64,
     growth: Growth,
 }
 
@@ -82,6 +86,10 @@ pub(super) struct Found {
     pub(super) any: bool,
     /// Whether more wait.
     pub(super) more: bool,
+    /// How far events were taken.
+    pub(super) taken: u64,
+    /// How far they have come: counts of one kind that only grow.
+    pub(super) come: u64,
 }
 
 impl ShardIo {
@@ -95,7 +103,17 @@ impl ShardIo {
         let lanes = [open()?, open()?, open()?];
         let most = if lookup.is_some() { LOOK_BURST } else { 0 };
         let records = vec![LookupRecord::empty(); most].into_boxed_slice();
-        Ok(Self { intake, lanes, lookup, records, answers: None, lost: 0, filtered: 0, growth })
+        Ok(Self {
+            intake,
+            lanes,
+            lookup,
+            records,
+            answers: None,
+            lost: 0,
+            filtered: 0,
+            caught_up: 0,
+            growth,
+        })
     }
 
     /// The port ids by which the kernel names what our requests cause.
@@ -116,18 +134,27 @@ impl ShardIo {
     }
 
     /// Hands the events that wait in this shard's ring to the shard, and counts those that the
-    /// filter kept from it: they woke nobody, so every turn looks.
-    pub(super) fn drain(&mut self, now: Moment, shard: &mut Shard) -> Found {
+    /// filter kept from it: they woke nobody, so every turn looks. `awaited`: a reading of the table
+    /// waits for what has come.
+    pub(super) fn drain(&mut self, now: Moment, shard: &mut Shard, awaited: bool) -> Found {
         let drained = self.intake.drain(EVENTS_PER_TURN, |message| {
             shard.on_kernel_message(now, Content::Events, message);
         });
-        shard.intake_is_at(drained.taken, drained.come);
         let any = drained.messages > 0;
         shard.counters.drains += u64::from(any);
         let filtered = self.intake.filtered();
         shard.filtered_by_intake(filtered - self.filtered);
         self.filtered = filtered;
-        Found { any, more: drained.more || drained.busy }
+        let (taken, come) = match self.intake.kind() {
+            IntakeKind::Ring => (drained.taken, drained.come),
+            // What waits in a socket can not be counted: more may wait than the times that it was
+            // caught up with.
+            _ => {
+                self.caught_up += u64::from(awaited && self.intake.catch_up());
+                (self.caught_up, self.caught_up + 1)
+            }
+        };
+        Found { any, more: drained.more || drained.busy, taken, come }
     }
 
     /// The turn that began at `began` is over: what it took is how long events had to wait.
@@ -157,7 +184,7 @@ impl ShardIo {
 
     /// Whether all of an intake's messages belong to this shard.
     pub(super) fn is_sorted(&self) -> bool {
-        self.intake.kind() == io::IntakeKind::Filter
+        self.intake.kind() == IntakeKind::Filter
     }
 
     /// Whether events wait: the last look before sleeping.

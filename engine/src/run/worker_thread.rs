@@ -70,7 +70,10 @@ impl WorkerThread {
     pub(super) fn run(mut self) -> Result<(), IoError> {
         loop {
             let now = Moment::new(Instant::now(), self.began);
-            let found = self.io.drain(now, &mut self.worker.shard);
+            let shard = &mut self.worker.shard;
+            let awaited = shard.waits_for_events();
+            let found = self.io.drain(now, shard, awaited);
+            shard.intake_is_at(found.taken, found.come);
             let mut any = found.any;
             while let Some(completion) = self.ring.next_completion() {
                 // What it was woken for stands in the pipe.
@@ -86,17 +89,19 @@ impl WorkerThread {
                 return Ok(());
             }
             let sent = self.io.send_requests(now.at, &mut self.ring, &mut self.worker.shard)?;
-            let load = if found.more || sent || pace == Pace::Busy {
-                Load::Busy
-            } else if any {
-                Load::Some
-            } else {
-                match self.worker.took() {
-                    Took::Nothing => Load::None,
-                    Took::Received => Load::Received,
-                    Took::Other => Load::Some,
-                }
-            };
+            let load =
+                if found.more || sent || pace == Pace::Busy || self.worker.shard.waits_for_events()
+                {
+                    Load::Busy
+                } else if any {
+                    Load::Some
+                } else {
+                    match self.worker.took() {
+                        Took::Nothing => Load::None,
+                        Took::Received => Load::Received,
+                        Took::Other => Load::Some,
+                    }
+                };
             ShardIo::turn_ended(now, &mut self.worker.shard);
             let (worker, io, sleep) = (&self.worker, &self.io, &self.sleep);
             let asleep = || {

@@ -19,6 +19,8 @@ use crate::sockopt;
 const BUFFER_BYTES: u32 = 2048;
 /// Their number where all events come by sockets.
 const BUFFERS: u16 = 512;
+/// What a socket is charged for a message at least, in octets: the kernel's own record of it.
+const CHARGE_MIN: u32 = 512;
 /// Their number beside a ring.
 const FEW_BUFFERS: u16 = 64;
 
@@ -77,6 +79,16 @@ pub struct ShardIntake {
     by_socket: u64,
     by_ring: u64,
     depleted: u64,
+    catching_up: Option<CatchingUp>,
+}
+
+/// What is known of the events that had come by the socket when it began.
+#[derive(Clone, Copy, Debug)]
+struct CatchingUp {
+    /// They are all among so many messages.
+    until: u64,
+    /// Since then none waited in the socket: the rest are on their way as completions.
+    empty: bool,
 }
 
 impl ShardIntake {
@@ -90,6 +102,7 @@ impl ShardIntake {
             by_socket: 0,
             by_ring: 0,
             depleted: 0,
+            catching_up: None,
         }
     }
 
@@ -175,6 +188,30 @@ impl ShardIntake {
         self.by_ring += found.messages as u64;
         let BpfFound { messages, more, busy, taken, come } = found;
         Drained { messages, more, busy, taken, come }
+    }
+
+    /// Whether all events are handed out that had come by the flows' socket at the first of the calls
+    /// since this was last true. Between two calls all completions must be taken that there are. A
+    /// system call.
+    ///
+    /// The kernel tells of what octets the waiting messages take, and not of their number: it is true
+    /// when none waits, or, if more come without end, after as many as there may have been.
+    pub fn catch_up(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        match self.catching_up {
+            Some(CatchingUp { until, empty }) if empty || until <= self.by_socket => {
+                self.catching_up = None;
+                true
+            }
+            begun => {
+                // What can not be told is as much as there may be.
+                let waiting = sockopt::waiting(socket).unwrap_or(u32::MAX);
+                let most = u64::from(BUFFERS) + u64::from(waiting / CHARGE_MIN);
+                let until = begun.map_or(self.by_socket + most, |begun| begun.until);
+                self.catching_up = Some(CatchingUp { until, empty: waiting == 0 });
+                false
+            }
+        }
     }
 
     /// Whether the ring holds a message: the last look before sleeping.

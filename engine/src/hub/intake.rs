@@ -1,0 +1,59 @@
+//! One socket that takes the events of all shards: a reading of the kernel's table begins when those
+//! are given to their shards that had come before it.
+//!
+//! Where a shard has an intake of its own it sees to that itself, see [`Shard::intake_is_at`]. Here
+//! the orders to begin would overtake what shard 0 has yet to give to the others.
+//!
+//! [`Shard::intake_is_at`]: crate::shard::Shard::intake_is_at
+
+use std::time::Instant;
+
+use super::Hub;
+
+/// How far the events of all shards were taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SharedIntake {
+    taken: u64,
+    come: u64,
+    /// A reading waits until so many are taken.
+    until: Option<u64>,
+}
+
+impl SharedIntake {
+    /// Whether a reading may begin. If not, it waits for what has come by now.
+    fn permits(&mut self) -> bool {
+        let until = *self.until.get_or_insert(self.come);
+        let permits = until <= self.taken;
+        if permits {
+            self.until = None;
+        }
+        permits
+    }
+}
+
+impl Hub {
+    /// How far the events of shard 0's own intake were taken, and how many have come, in counts of
+    /// one kind that only grow. To be told after each drain.
+    pub fn intake_is_at(&mut self, taken: u64, come: u64) {
+        match &mut self.one_intake {
+            None => self.shards.local.intake_is_at(taken, come),
+            Some(shared) => (shared.taken, shared.come) = (taken, come),
+        }
+    }
+
+    /// Whether a reading of the kernel's table waits for events of shard 0's own intake.
+    pub fn waits_for_events(&self) -> bool {
+        match &self.one_intake {
+            None => self.shards.local.waits_for_events(),
+            Some(shared) => shared.until.is_some(),
+        }
+    }
+
+    /// Whether a reading that is due now may begin.
+    pub(super) fn may_read(&mut self, now: Instant) -> bool {
+        match &mut self.one_intake {
+            Some(shared) if self.plan.is_due(now) => shared.permits(),
+            _ => true,
+        }
+    }
+}
