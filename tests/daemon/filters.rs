@@ -34,7 +34,7 @@ fn start(ns: &Netns, (side, intake): (&str, &str), sets: &str) -> Place {
     let config = format!(
         "Stats {{\nLogFile HERE/flows\n}}\nGeneral {{\nLogFile HERE/log\n\
          Filter From {side} {{\n{sets}\n}}\n}}\nEngine {{\nShards 1\nIntake {intake}\n\
-         IntakeBuffer 1048576\n}}\n"
+         IntakeBuffer 16777216\n}}\n"
     );
     Place::start(ns, Make::Ours, &config)
 }
