@@ -20,8 +20,13 @@ pub(super) struct SharedIntake {
 }
 
 impl SharedIntake {
-    /// Whether a reading may begin. If not, it waits for what has come by now.
-    fn permits(&mut self) -> bool {
+    /// Whether a reading may begin. One that is due and may not waits for what has come by now. If it
+    /// is put off meanwhile, as by further losses, nothing is waited for until it is due again.
+    fn permits(&mut self, is_due: bool) -> bool {
+        if !is_due {
+            self.until = None;
+            return true;
+        }
         let until = *self.until.get_or_insert(self.come);
         let permits = until <= self.taken;
         if permits {
@@ -51,9 +56,22 @@ impl Hub {
 
     /// Whether a reading that is due now may begin.
     pub(super) fn may_read(&mut self, now: Instant) -> bool {
-        match &mut self.one_intake {
-            Some(shared) if self.plan.is_due(now) => shared.permits(),
-            _ => true,
-        }
+        self.one_intake.as_mut().is_none_or(|shared| shared.permits(self.plan.is_due(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_that_is_put_off_waits_anew_for_what_has_come() {
+        let mut shared = SharedIntake { taken: 3, come: 5, until: None };
+        assert!(!shared.permits(true));
+        assert!(shared.permits(false) && shared.until.is_none(), "nobody turns without a pause");
+        (shared.taken, shared.come) = (5, 9);
+        assert!(!shared.permits(true), "what came since is in front of it as well");
+        (shared.taken, shared.come) = (9, 12);
+        assert!(shared.permits(true), "what comes after it was asked for is not");
     }
 }
