@@ -367,6 +367,8 @@ pub struct EngineFigures {
     pub intake_reason: String,
     /// Where events are filtered.
     pub filtering: Filtering,
+    /// Times that the kernel's events were off while the daemon ran, and on again.
+    pub events_off: u64,
     /// Flows of the kernel without events that are watched by reading the table.
     pub silent_flows: u64,
     /// CPU time of threads that are not shards, in nanoseconds.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use proto_ctnl::{Flow, FlowRef, Messages};
+use serde_json::Value;
 use shardtrack_tests::cond::wait_until;
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
@@ -51,6 +52,12 @@ fn printed(dump: &str) -> Known {
     dump.lines()
         .map(|line| ["src=", "dst=", "sport=", "mark="].map(|key| word(line, key)))
         .collect()
+}
+
+/// How often node A found that events had been off.
+fn events_off(pair: &Pair) -> u64 {
+    let figures: Value = serde_json::from_str(&pair.a.client(&["-s", "json"])).expect("JSON");
+    figures["engine"]["events_off"].as_u64().expect("a number")
 }
 
 #[test]
@@ -197,4 +204,41 @@ fn flows_made_while_the_daemon_is_down_are_not_silent() {
     kernel.flush();
     // At once, not by looking for silent ones.
     wait_until(Duration::from_secs(2), "their end is known", || pair.b.cached(false) == 0);
+}
+
+/// Somebody else's switch, of which nobody is told: flows that began meanwhile were found only when
+/// silent ones were counted, 40 s later.
+#[test]
+fn events_that_are_switched_off_are_switched_on_again() {
+    need_root!();
+    let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create_at(&plain(0, 100), 0);
+    wait_until(Duration::from_secs(10), "flows are told", || pair.b.cached(false) == 100);
+    pair.a.ns.sysctl(EVENTS, 0);
+    kernel.create_at(&plain(100, 100), 0);
+    wait_until(Duration::from_secs(5), "those of that time too", || pair.b.cached(false) == 200);
+    assert_eq!(pair.a.ns.read_sysctl(EVENTS), "1");
+    pair.a.told("nf_conntrack_events was 0 and is set to 1 again");
+    assert_eq!(events_off(&pair), 1);
+}
+
+#[test]
+fn events_that_must_not_be_switched_on_are_told_to_be_off() {
+    need_root!();
+    let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    setup.engine += "EventsSysctl off\n";
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    pair.a.ns.sysctl(EVENTS, 0);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create_at(&plain(0, 100), 0);
+    pair.a.told("nf_conntrack_events is 0, nothing is heard of flows that begin now");
+    assert_eq!(pair.a.ns.read_sysctl(EVENTS), "0", "it is forbidden");
+    pair.a.ns.sysctl(EVENTS, 2);
+    wait_until(Duration::from_secs(5), "what began is told", || pair.b.cached(false) == 100);
+    assert_eq!(pair.a.log().matches("nf_conntrack_events is 0").count(), 1, "it is told once");
+    assert_eq!(events_off(&pair), 1);
 }

@@ -9,6 +9,7 @@
 use std::time::Instant;
 
 use super::Hub;
+use crate::order::TableUse;
 
 /// How far the events of all shards were taken.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +53,12 @@ impl Hub {
             None => self.shards.local.waits_for_events(),
             Some(shared) => shared.until.is_some(),
         }
+    }
+
+    /// The kernel's events were off for a while: flows that began meanwhile stand in its table only.
+    pub fn events_were_off(&mut self, now: Instant) {
+        self.base.engine.events_off += 1;
+        self.plan.demand(now, TableUse::Reconcile);
     }
 
     /// Whether a reading that is due now may begin.

@@ -8,6 +8,7 @@ use io::{Completion, Errno, Fd, IoError, Outcome, Ring, Signals, Waker};
 
 use super::clients::{Clients, Said};
 use super::dump::{DumpReader, Progress};
+use super::events_switch::EventsSwitch;
 use super::pace::{Load, Pacer, Turn};
 use super::peers::Peers;
 use super::shard_io::ShardIo;
@@ -33,6 +34,8 @@ pub(super) struct HubThread {
     /// When connections are taken again after one was not.
     pub(super) accept_again: Option<Instant>,
     pub(super) signals: Signals,
+    /// Unless nobody listens for events.
+    pub(super) events_switch: Option<EventsSwitch>,
     pub(super) pacer: Pacer,
     pub(super) heartbeat: Arc<AtomicU64>,
     pub(super) sleep: Arc<Sleep>,
@@ -112,6 +115,9 @@ impl HubThread {
         }
         if load == Load::Some {
             self.io.check_losses(&mut self.hub.shards.local);
+        }
+        if self.events_switch.as_mut().is_some_and(|switch| switch.look(now, &*self.log)) {
+            self.hub.events_were_off(now);
         }
         self.peers.take_news(now, &mut self.hub);
         self.hub.shards.work();
@@ -200,6 +206,7 @@ impl HubThread {
             self.hub.shards.local.poll_timeout(),
             self.peers.poll_timeout(),
             self.accept_again,
+            self.events_switch.as_ref().map(EventsSwitch::poll_timeout),
             // Nobody tells when there is room for more of the table.
             self.dump.is_running().then(|| now + DUMP_PAUSE),
         ];

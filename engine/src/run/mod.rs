@@ -6,6 +6,7 @@
 
 mod clients;
 mod dump;
+mod events_switch;
 mod hub_thread;
 mod intake;
 mod pace;

@@ -19,6 +19,7 @@ use proto_sync::{EncodeOptions, datagram_max};
 
 use super::clients::{Clients, SENDING_MAX};
 use super::dump::{BUCKETS, DumpReader};
+use super::events_switch::EventsSwitch;
 use super::hub_thread::{HubThread, SIGNALS};
 use super::pace::Pacer;
 use super::peers::Peers;
@@ -44,8 +45,6 @@ use crate::snapshot::{
 
 /// Shards unless configured, at most.
 const SHARDS_DEFAULT_MAX: usize = 4;
-/// The switch for events of flows that were made while nobody listened.
-const EVENTS_SYSCTL: &str = "net/netfilter/nf_conntrack_events";
 
 /// Send buffers of the hub: what a link may hold while the peer takes nothing, and enough besides
 /// for clients, for a batch of requests and for the reading of a table.
@@ -106,10 +105,11 @@ impl Daemon {
     /// What could not be opened; whatever was is closed again.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let signals = Signals::block(&SIGNALS).map_err(StartError::System)?;
-        let polls = parts.config.events.poll_secs.is_some();
-        if parts.config.events.set_events_sysctl && !polls {
-            raise_events(&*parts.log);
-        }
+        let events = &parts.config.events;
+        let events_switch = events
+            .poll_secs
+            .is_none()
+            .then(|| EventsSwitch::new(events.set_events_sysctl, Instant::now(), &*parts.log));
         let channels = open_channels(parts.config.sync.as_ref()).map_err(StartError::Link)?;
         let plan = Plan::new(&parts.config, parts.log.clone(), parts.flow_log.clone());
         let mut hub_ring =
@@ -168,6 +168,7 @@ impl Daemon {
             listener: parts.control.map(|listener| Fd::from(OwnedFd::from(listener))),
             accept_again: None,
             signals,
+            events_switch,
             pacer: Pacer::new(plan.linger, Instant::now()),
             heartbeat: parts.heartbeat,
             sleep,
@@ -267,22 +268,6 @@ impl Crew {
         })?;
         self.wakers.push(waker);
         Ok(())
-    }
-}
-
-/// Flows that are made while nobody listens stay silent for ever, unless the kernel is told to
-/// prepare every flow for events.
-fn raise_events(log: &dyn Log) {
-    match sysctl::read(EVENTS_SYSCTL) {
-        Ok(value) if value == "1" => {}
-        Ok(_) => match sysctl::write(EVENTS_SYSCTL, 1) {
-            Ok(()) => log.notice(format_args!(
-                "net.netfilter.nf_conntrack_events set to 1, so that flows made while this daemon \
-                 is down report their end"
-            )),
-            Err(error) => log.warning(format_args!("{error}")),
-        },
-        Err(error) => log.warning(format_args!("{error}")),
     }
 }
 

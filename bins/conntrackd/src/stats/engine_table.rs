@@ -44,6 +44,7 @@ pub(super) fn render(figures: &EngineFigures, out: &mut Vec<u8>) -> Result<()> {
         Filtering::Both => "in the kernel, TCP states in user space",
     };
     writeln!(out, "\nfilter: {filtering}")?;
+    writeln!(out, "events switched off: {}", figures.events_off)?;
     writeln!(out, "silent flows: {}", figures.silent_flows)?;
     writeln!(out, "cpu outside of shards: {} ms", figures.other_cpu_ns / 1_000_000)?;
     writeln!(out, "clients dropped: {}", figures.clients_dropped)?;

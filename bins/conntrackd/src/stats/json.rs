@@ -259,6 +259,7 @@ fn engine(figures: &EngineFigures, o: &mut Object<'_>) {
     };
     o.text("filtering", filtering);
     o.numbers(&[
+        ("events_off", figures.events_off),
         ("silent_flows", figures.silent_flows),
         ("other_cpu_nanoseconds", figures.other_cpu_ns),
         ("clients_dropped", figures.clients_dropped),
