@@ -150,27 +150,31 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, Instant};
 
-    use proto_ctnl::consts::msg;
-    use proto_ctnl::{Flow, L4, Messages as Requests, Present, Status, Tuple, proto};
-    use proto_sync::{EncodeOptions, encode_flow};
+    use proto_ctnl::consts::{flag, msg};
+    use proto_ctnl::{
+        Encoder, Flow, FlowMasks, L4, Messages as Requests, Present, Status, Tuple, proto,
+    };
+    use proto_sync::{EncodeOptions, Next, encode_flow};
 
     use super::*;
     use crate::config::Expectations;
+
     use crate::kernel::{KernelConfig, Ports};
+    use crate::mesh::Content;
     use crate::order::{Caches, Order};
     use crate::shard::ShardConfig;
 
-    /// What the kernel has yet to take is what stands for the external cache.
-    #[test]
-    fn a_flush_forgets_what_waits_for_the_kernel_but_for_ends() {
+    const PORTS: Ports = Ports { write: 1, flush: 2, audit: 3 };
+    const ENCODE: EncodeOptions = EncodeOptions { window_tracking: false, timeout: true };
+
+    /// A shard that puts what it is told into the kernel, and a moment.
+    fn injecting() -> (Shard, Moment) {
         let began = Instant::now();
-        let now = Moment::new(began, began);
-        let encode = EncodeOptions { window_tracking: false, timeout: true };
         let config = ShardConfig {
             id: 0,
             limit: 100,
             seed: Some(1),
-            encode,
+            encode: ENCODE,
             acknowledged: false,
             replicates: true,
             bypass: false,
@@ -181,31 +185,79 @@ mod tests {
             cpu_time: || Duration::ZERO,
             flow_log: None,
         };
-        let mut shard = Shard::new(config, Ports { write: 1, flush: 2, audit: 3 }, began);
-        let mut buffer = vec![0; 4096];
+        (Shard::new(config, PORTS, began), Moment::new(began, began))
+    }
+
+    fn flow(port: u16) -> Flow {
+        let host = |n| IpAddr::V4(Ipv4Addr::new(10, 0, 0, n));
+        Flow {
+            present: Present(Present::ORIG.0 | Present::STATUS.0 | Present::TIMEOUT.0),
+            orig: Tuple { src: host(1), dst: host(2), proto: proto::UDP, l4: L4::ports(port, 9) },
+            status: Status(0xe),
+            timeout: 30,
+            ..Flow::default()
+        }
+    }
+
+    /// The peer says something of the flow with this port.
+    fn tell(shard: &mut Shard, now: Moment, kind: Kind, port: u16) {
+        let mut buffer = [0; 1024];
+        let len = encode_flow(kind, &flow(port), &ENCODE, &mut buffer).unwrap();
+        shard.on_peer_messages(now, &buffer[..len]);
+    }
+
+    /// What the kernel has yet to take is what stands for the external cache.
+    #[test]
+    fn a_flush_forgets_what_waits_for_the_kernel_but_for_ends() {
+        let (mut shard, now) = injecting();
         let told = [(Kind::New, 1), (Kind::Delete, 2), (Kind::Update, 3), (Kind::New, 4)];
         for (kind, port) in told.into_iter().chain([(Kind::Delete, 5), (Kind::New, 6)]) {
-            let host = |n| IpAddr::V4(Ipv4Addr::new(10, 0, 0, n));
-            let flow = Flow {
-                present: Present(Present::ORIG.0 | Present::STATUS.0 | Present::TIMEOUT.0),
-                orig: Tuple {
-                    src: host(1),
-                    dst: host(2),
-                    proto: proto::UDP,
-                    l4: L4::ports(port, 9),
-                },
-                status: Status(0xe),
-                timeout: 30,
-                ..Flow::default()
-            };
-            let len = encode_flow(kind, &flow, &encode, &mut buffer).unwrap();
-            shard.on_peer_messages(now, &buffer[..len]);
+            tell(&mut shard, now, kind, port);
         }
         let external = Caches { internal: false, external: true, expectations: false };
         shard.order(now, Order::Flush(external));
         shard.work(now.at);
+        let mut buffer = vec![0; 4096];
         let send = shard.poll_kernel(now.at, &mut buffer).unwrap();
         let asked = Requests::new(&buffer[..send.len]).map(|message| message.unwrap().kind);
         assert_eq!(asked.collect::<Vec<_>>(), [msg::CT_DELETE; 2]);
+    }
+
+    /// A flow of the peer is taken for an own one if the kernel's table is read.
+    #[test]
+    fn what_the_peer_changes_is_followed_where_it_is_known() {
+        let (mut shard, now) = injecting();
+        let event = |shard: &mut Shard, flow: &Flow, flags: u16, origin: u32| {
+            let mut buffer = [0; 1024];
+            let mut encoder = Encoder::new(&mut buffer);
+            encoder.flow_new(flow, FlowMasks::default(), flags, 0).unwrap();
+            let mut message = encoder.bytes().to_vec();
+            message[12..16].copy_from_slice(&origin.to_ne_bytes());
+            shard.on_kernel_datagram(now, Content::Events, &message);
+        };
+        let told = |shard: &mut Shard| {
+            let mut room = [0; 1024];
+            std::iter::from_fn(|| match shard.next_change(&mut room) {
+                Next::Message { .. } => Some(()),
+                _ => None,
+            })
+            .count()
+        };
+        event(&mut shard, &flow(1), flag::CREATE | flag::EXCL, 0);
+        assert_eq!(told(&mut shard), 1);
+        for flags in [0, flag::CREATE | flag::EXCL] {
+            for port in [1, 2] {
+                let mut changed = flow(port);
+                changed.mark = 7;
+                changed.present.insert(Present::MARK);
+                event(&mut shard, &changed, flags, PORTS.write);
+            }
+        }
+        assert_eq!(told(&mut shard), 0, "the peer knows");
+        let internal = &shard.caches().internal;
+        let mut known = Flow::default();
+        internal.load(internal.find(&flow(1).orig, 0).unwrap(), &mut known);
+        assert_eq!(known.mark, 7);
+        assert_eq!(internal.find(&flow(2).orig, 0), None, "the peer's alone");
     }
 }

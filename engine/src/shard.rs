@@ -281,7 +281,7 @@ impl Shard {
         let internal = &mut self.caches.internal;
         let at = internal.hashed(&event.orig(), event.zone());
         let stored = match effect {
-            Effect::Ignore => return,
+            Effect::Follow if internal.find_hashed(&at).is_none() => return,
             Effect::Confirm => {
                 self.kernel.confirm(now.at, &mut self.caches, event);
                 return;
@@ -292,7 +292,7 @@ impl Shard {
             Effect::CacheAndSend if event.what() == FlowMessage::New => {
                 internal.replace_at(&at, &self.scratch, now.secs)
             }
-            Effect::Cache | Effect::CacheAndSend => {
+            Effect::Follow | Effect::Cache | Effect::CacheAndSend => {
                 let stored = internal.merge_at(&at, &self.scratch, now.secs);
                 if let Ok(stored) = stored
                     && !self.scratch.present.has(Present::MARK)
@@ -331,7 +331,6 @@ impl Shard {
         let flow = &self.scratch;
         let internal = &mut self.caches.internal;
         match (found, origin.on_destroy()) {
-            (_, Effect::Ignore) => {}
             (None, _) => internal.note_destroyed(&flow.orig, zone),
             (Some(index), Effect::CacheAndSend | Effect::Confirm) if self.replicates => {
                 internal.kill(index);
@@ -412,7 +411,7 @@ impl Shard {
         }
         let expects = &mut self.caches.expects_internal;
         match (event.what(), effect) {
-            (_, Effect::Ignore) => {}
+            (_, Effect::Follow) if expects.find(&self.expect).is_none() => {}
             (ExpectMessage::Destroy, Effect::Cache) => {
                 if let Some(index) = expects.find(&self.expect) {
                     expects.remove(index);

@@ -107,3 +107,29 @@ fn what_the_peer_ended_is_not_told_back_to_it() {
     kernel.delete_at(&flows[..500], 50_000);
     wait_equal(CONVERGE, "flows that are left", &500, || pair.b.cached(true));
 }
+
+/// A flow of the peer that was taken for an own one stayed in the cache as it had been read, however
+/// the peer changed it.
+#[test]
+fn what_the_peer_changed_is_not_kept_as_it_was() {
+    need_root!();
+    let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    setup.mode_lines = "DisableExternalCache on\n".into();
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    let flows = plain(0, 1000);
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create(&flows);
+    wait_until(CONVERGE, "the peer's kernel has them", || {
+        pair.b.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0) >= 1000
+    });
+    pair.b.kill9();
+    pair.b.start();
+    wait_equal(CONVERGE, "flows read at the start", &1000, || pair.b.cached(true));
+    let marked: Vec<_> = flows[..500].iter().map(|flow| marked(flow, 7)).collect();
+    kernel.update_at(&marked, 50_000);
+    wait_equal(CONVERGE, "changed flows in the cache", &500, || {
+        pair.b.client(&["-i"]).matches(" mark=7 ").count()
+    });
+    assert_eq!(pair.b.cached(true), 1000);
+}

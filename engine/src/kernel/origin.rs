@@ -48,8 +48,8 @@ pub enum Origin {
 /// What an event about a flow does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
-    Ignore,
+    /// It changes what the internal cache has, and nothing is added to that or told to peers.
+    Follow,
     /// It changes the internal cache and is not told to peers.
     Cache,
     /// It changes the internal cache and is told to peers.
@@ -82,7 +82,8 @@ impl Origin {
         match self {
             Self::Other => Effect::CacheAndSend,
             Self::Commit | Self::Flush => Effect::Cache,
-            Self::Inject => Effect::Ignore,
+            // As at its end: the flow may have been taken for ours.
+            Self::Inject => Effect::Follow,
             Self::Audit => Effect::Confirm,
         }
     }
@@ -122,7 +123,7 @@ mod tests {
         for origin in [Origin::Commit, Origin::Flush] {
             assert_eq!((origin.on_change(), origin.on_destroy()), (Effect::Cache, Effect::Cache));
         }
-        assert_eq!(Origin::Inject.on_change(), Effect::Ignore);
+        assert_eq!(Origin::Inject.on_change(), Effect::Follow);
         assert_eq!(Origin::Inject.on_destroy(), Effect::Cache);
         assert_eq!(Origin::Other.on_change(), Effect::CacheAndSend);
         assert_eq!(Origin::Other.on_destroy(), Effect::CacheAndSend);
