@@ -27,6 +27,8 @@ pub(crate) enum Step {
         asker: Asker,
         /// When.
         began: Instant,
+        /// Objects that the kernel has refused meanwhile.
+        failed: u64,
     },
     /// A commit has ended, and its client is to be told how.
     Committed {
@@ -105,6 +107,8 @@ struct Settle {
     began: Instant,
     /// Shards that have not ended it.
     left: usize,
+    /// Objects that the others could not put into the kernel.
+    failed: u64,
 }
 
 #[derive(Debug)]
@@ -176,7 +180,7 @@ impl Commands {
     /// Waits until the kernel has what the peer has told so far. The caller has seen that no commit
     /// is under way.
     pub(crate) fn settle(&mut self, asker: Asker, now: Instant) -> Vec<Step> {
-        self.settle = Some(Settle { asker, began: now, left: self.shards });
+        self.settle = Some(Settle { asker, began: now, left: self.shards, failed: 0 });
         self.all(|| Order::Settle)
     }
 
@@ -223,7 +227,7 @@ impl Commands {
             Outcome::Commit { report, left } => self.committed(now, Some((report, left))),
             Outcome::HearsNew => self.committed(now, None),
             Outcome::Flushed(_) => self.flushed(),
-            Outcome::Settled => self.settled(),
+            Outcome::Settled { failed } => self.settled(failed),
             Outcome::ReadBegun
             | Outcome::Read { .. }
             | Outcome::Census { .. }
@@ -265,12 +269,15 @@ impl Commands {
         }
     }
 
-    fn settled(&mut self) -> Vec<Step> {
+    fn settled(&mut self, failed: u64) -> Vec<Step> {
         if let Some(settle) = &mut self.settle {
             settle.left -= 1;
+            settle.failed += failed;
         }
         match self.settle.take_if(|settle| settle.left == 0) {
-            Some(Settle { asker, began, .. }) => vec![Step::Settled { asker, began }],
+            Some(Settle { asker, began, failed, .. }) => {
+                vec![Step::Settled { asker, began, failed }]
+            }
             None => Vec::new(),
         }
     }
@@ -455,10 +462,12 @@ mod tests {
             &steps[..],
             [Step::Order(0, Order::Settle), Step::Order(1, Order::Settle)]
         ));
-        assert!(commands.outcome(now, 1, Outcome::Settled).is_empty());
+        assert!(commands.outcome(now, 1, Outcome::Settled { failed: 2 }).is_empty());
         assert!(commands.is_committing(), "shard 0 is not done");
-        let steps = commands.outcome(now, 0, Outcome::Settled);
-        assert!(matches!(&steps[..], [Step::Settled { asker: Asker(3), .. }]), "{steps:?}");
+        let steps = commands.outcome(now, 0, Outcome::Settled { failed: 3 });
+        let [Step::Settled { asker: Asker(3), failed: 5, .. }] = &steps[..] else {
+            panic!("{steps:?}");
+        };
         assert!(!commands.is_committing());
     }
 

@@ -15,7 +15,7 @@ use crate::expects::ExpectIndex;
 use crate::kernel::{DumpPurpose, KernelEvent, Pass, Send};
 use crate::order::{Caches as Which, CommitPass, Order, Outcome, TableUse};
 use crate::report::ShardReport;
-use crate::shard::{Settling, Shard};
+use crate::shard::{Settling, Shard, Until};
 
 /// Objects of a bulk send that are queued at once. The next ones follow when these are sent, so
 /// that live changes never wait for more than this.
@@ -53,7 +53,11 @@ impl Shard {
                 };
                 debug_assert!(began, "the hub gives one pass at a time");
             }
-            Order::Settle => self.settling.push_back(Settling::Inbox(self.inbox.come())),
+            Order::Settle => {
+                let until = Until::Inbox(self.inbox.come());
+                let failed = self.kernel.counters().injected().failed;
+                self.settling.push_back(Settling { until, failed });
+            }
             Order::Flush(which) => {
                 self.flush(which);
                 self.outcomes.push_back(Outcome::Flushed(which));
@@ -206,14 +210,15 @@ impl Shard {
     /// Tells those who wait for it that the kernel has what the peer had told when they asked.
     fn tell_settled(&mut self) {
         while let Some(first) = self.settling.front_mut() {
-            if matches!(*first, Settling::Inbox(until) if until <= self.inbox.taken()) {
-                *first = Settling::Kernel(self.kernel.injections());
+            if matches!(first.until, Until::Inbox(come) if come <= self.inbox.taken()) {
+                first.until = Until::Kernel(self.kernel.injections());
             }
-            if !matches!(*first, Settling::Kernel(count) if self.kernel.has_injected(count)) {
+            if !matches!(first.until, Until::Kernel(count) if self.kernel.has_injected(count)) {
                 return;
             }
+            let failed = self.kernel.counters().injected().failed - first.failed;
             self.settling.pop_front();
-            self.outcomes.push_back(Outcome::Settled);
+            self.outcomes.push_back(Outcome::Settled { failed });
         }
     }
 

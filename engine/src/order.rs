@@ -120,7 +120,10 @@ pub enum Outcome {
         left: Vec<FlowKey>,
     },
     /// [`Order::Settle`] is done.
-    Settled,
+    Settled {
+        /// Objects that the kernel has refused meanwhile.
+        failed: u64,
+    },
     /// These caches are empty.
     Flushed(Caches),
     /// What the kernel's table says from now on is newer than every event that was handled.

@@ -159,9 +159,11 @@ mod tests {
     use super::*;
     use crate::config::Expectations;
 
+    use crate::kernel::errno::EPERM;
+    use crate::kernel::testing::answer;
     use crate::kernel::{KernelConfig, Ports};
     use crate::mesh::Content;
-    use crate::order::{Caches, Order};
+    use crate::order::{Caches, Order, Outcome};
     use crate::shard::ShardConfig;
 
     const PORTS: Ports = Ports { write: 1, flush: 2, audit: 3 };
@@ -221,6 +223,30 @@ mod tests {
         let send = shard.poll_kernel(now.at, &mut buffer).unwrap();
         let asked = Requests::new(&buffer[..send.len]).map(|message| message.unwrap().kind);
         assert_eq!(asked.collect::<Vec<_>>(), [msg::CT_DELETE; 2]);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_counted_from_the_order_on() {
+        let (mut shard, now) = injecting();
+        let refused = |shard: &mut Shard, port| {
+            tell(shard, now, Kind::New, port);
+            let mut buffer = vec![0; 4096];
+            let send = shard.poll_kernel(now.at, &mut buffer).unwrap();
+            for request in Requests::new(&buffer[..send.len]) {
+                shard.on_kernel_answer(now.at, &answer(request.unwrap().bytes, EPERM));
+            }
+            shard.work(now.at);
+        };
+        refused(&mut shard, 1);
+        tell(&mut shard, now, Kind::New, 2);
+        shard.order(now, Order::Settle);
+        refused(&mut shard, 3);
+        let outcomes: Vec<_> = std::iter::from_fn(|| shard.poll_outcome()).collect();
+        let settled = |outcome: &Outcome| match outcome {
+            Outcome::Settled { failed } => Some(*failed),
+            _ => None,
+        };
+        assert_eq!(outcomes.iter().find_map(settled), Some(2), "{outcomes:?}");
     }
 
     /// A flow of the peer is taken for an own one if the kernel's table is read.

@@ -29,9 +29,17 @@ use crate::mesh::{Content, Fate};
 use crate::order::{Outcome, TableUse};
 use crate::snapshot::Traffic;
 
-/// What somebody waits for who wants the kernel to have what the peer has told.
+/// Somebody waits for the kernel to have what the peer has told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Settling {
+pub(crate) struct Settling {
+    pub(crate) until: Until,
+    /// Injections that had failed when it was asked for.
+    pub(crate) failed: u64,
+}
+
+/// What is waited for first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
     /// So many octets taken from the inbox.
     Inbox(u64),
     /// The answers to so many injections.

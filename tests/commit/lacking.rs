@@ -216,3 +216,29 @@ fn what_comes_before_its_master_waits_for_it() {
     teller.tell(Kind::Delete, &told);
     wait_until(LIMIT, "their ends arrive", || flows(&mut kernel).is_empty());
 }
+
+/// Who injects has nothing left to commit but what is on its way, and nobody would ask what became of
+/// that.
+#[test]
+fn a_commit_fails_if_the_kernel_refuses_what_is_on_its_way() {
+    need_root!();
+    let mut teller = Teller::new("DisableExternalCache on\n");
+    let impossible = |flow: &Flow| Flow {
+        protoinfo: ProtoInfo::Tcp(Tcp { state: 99, ..Tcp::default() }),
+        ..*flow
+    };
+    let refused: Vec<_> = plain(0, 3000).iter().map(impossible).collect();
+    let conf = teller.node.directory().join("conf");
+    let mut commit = teller.node.ns.command(Make::Ours.program("conntrackd"));
+    commit.arg("-C").arg(conf).arg("-c");
+    assert!(commit.status().expect("it runs").success(), "nothing is on its way");
+    wait_until(LIMIT, "a commit fails", || {
+        let mut client = commit.spawn().expect("it runs");
+        teller.tell(Kind::New, &refused);
+        client.wait().expect("it ends").code() == Some(1)
+    });
+    teller.node.told("entries can't be committed");
+    let failed = teller.figures("caches")["external"]["create_failed"].as_u64();
+    assert!(failed.is_some_and(|failed| failed > 0), "the kernel refused them");
+    wait_until(LIMIT, "a commit succeeds", || commit.status().expect("it runs").success());
+}

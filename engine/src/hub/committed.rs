@@ -47,14 +47,19 @@ impl Hub {
     }
 
     /// The kernel has what the peer had told when `asker` asked for a commit, where that goes into it
-    /// by itself.
-    pub(super) fn settled(&mut self, asker: Asker, began: Instant) {
+    /// by itself, but for `failed` objects that it has refused since.
+    pub(super) fn settled(&mut self, asker: Asker, began: Instant, failed: u64) {
         let took = self.now.saturating_duration_since(began);
         if took >= NOTABLE {
             self.log.notice(format_args!("the kernel has what the other node had told"));
             self.log_time(took);
         }
-        self.done(asker);
+        if failed > 0 {
+            self.log_failed("entries", failed);
+            self.failed(asker);
+        } else {
+            self.done(asker);
+        }
     }
 
     fn log_time(&self, took: Duration) {
@@ -68,8 +73,12 @@ impl Hub {
     fn log_commit(&self, what: &str, committed: u64, failed: u64) {
         self.log.notice(format_args!("Committed {committed} new {what}"));
         if failed > 0 {
-            self.log.notice(format_args!("{failed} {what} can't be committed"));
+            self.log_failed(what, failed);
         }
+    }
+
+    fn log_failed(&self, what: &str, failed: u64) {
+        self.log.notice(format_args!("{failed} {what} can't be committed"));
     }
 
     /// What of the flows is not as it was on the other node.

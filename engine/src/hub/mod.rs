@@ -520,7 +520,7 @@ impl Hub {
             }
             Step::Done(asker) => self.done(asker),
             Step::Figures(asker, reports) => self.figures(asker, &reports),
-            Step::Settled { asker, began } => self.settled(asker, began),
+            Step::Settled { asker, began, failed } => self.settled(asker, began, failed),
             Step::Committed { asker, flows, expectations, began, flows_ended } => {
                 self.committed(asker, flows, expectations, [began, flows_ended.unwrap_or(began)]);
             }

@@ -34,7 +34,7 @@ mod rhythm;
 mod send;
 mod sweep;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
