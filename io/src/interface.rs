@@ -9,6 +9,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 use crate::error::{Context as _, IoError};
 use crate::fd::Fd;
 
+/// Least MTU in octets of a device on which the kernel uses IPv6 (RFC 8200, section 5).
+pub const IPV6_MTU_MIN: u32 = 1280;
+
 /// The multicast group of changes of devices, as a mask (`RTMGRP_LINK`).
 const LINK_GROUP: u32 = 1;
 

@@ -37,7 +37,7 @@ pub use fd::Fd;
 pub use intake::{
     Drained, EventIntake, Filtering, IntakeKind, IntakeOptions, ShardIntake, probe_ring_intake,
 };
-pub use interface::{Interface, watch_interfaces};
+pub use interface::{IPV6_MTU_MIN, Interface, watch_interfaces};
 pub use interrupt::{Interrupts, Woken, die_of_broken_pipes, refuse_oversized_files};
 pub use large_pages::LargePages;
 pub use lookup::FlowLookup;

@@ -36,6 +36,43 @@ fn a_device_that_is_made_anew_is_used_again() {
     }
 }
 
+/// The kernel takes IPv6 from a device whose MTU is below 1280: addresses, and membership of groups,
+/// which the socket goes on to believe in. Nobody heard anything any more until both daemons were
+/// started again.
+#[test]
+fn a_device_that_could_not_carry_ipv6_is_used_again() {
+    need_root!();
+    for link in [Link::Multicast6, Link::Udp6, Link::Tcp6] {
+        for link_local in [false, true] {
+            let setup = || Setup { link_local, ..Setup::new(Make::Ours, Mode::Ftfw, link) };
+            let mut pair = Pair::new(setup(), setup());
+            pair.start();
+            let mut kernel = Kernel::of(&pair.a.ns);
+            let mtu = |octets| {
+                for node in [&pair.a, &pair.b] {
+                    node.ns.ip(&format!("link set {SYNC_DEVICE} mtu {octets}"));
+                }
+            };
+            for round in 0..3 {
+                kernel.create(&plain(100 * round, 100));
+                let all = u64::from(100 * (round + 1));
+                let what =
+                    format!("flows of the receiver over {link:?} in round {round}, {link_local}");
+                wait_equal(LIMIT, &what, &all, || pair.b.cached(false));
+                mtu(576);
+                // The first time it is over before anybody has looked.
+                if round == 1 {
+                    for node in [&pair.a, &pair.b] {
+                        node.told("device `sync0' is down");
+                    }
+                }
+                mtu(1500);
+                pair.address6(0);
+            }
+        }
+    }
+}
+
 /// What a link has not delivered is given up when another one takes its place, and without
 /// acknowledgements nobody asks for it. That a connection breaks later sends all again, but only
 /// after five seconds of silence.

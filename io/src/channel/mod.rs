@@ -39,7 +39,7 @@ use socket2::SockAddr;
 
 use crate::error::{Context as _, IoError};
 use crate::fd::Fd;
-use crate::interface::Interface;
+use crate::interface::{IPV6_MTU_MIN, Interface};
 use crate::ring::{Completion, Group, Outcome, Ring};
 use run::Runs;
 pub use run::{RUNS_MAX as CHANNEL_BUFFERS_MAX, Transmitted};
@@ -212,11 +212,12 @@ impl Channel {
         &self.interface
     }
 
-    /// Reads the device's state again. One that was removed and is there again is used anew.
+    /// Reads the device's state again. One that was removed and is there again is used anew, and so is
+    /// one that has forgotten our membership of a group.
     ///
     /// # Errors
-    /// If the device has gone, or there is no joining a group on it yet, or no binding to it, which
-    /// takes `CAP_NET_RAW`.
+    /// If the device has gone or takes no IPv6 that the channel needs, or there is no joining a group
+    /// on it yet, or no binding to it, which takes `CAP_NET_RAW`.
     pub fn refresh_interface(&mut self) -> Result<(), IoError> {
         let mtu = self.interface.mtu();
         self.interface.refresh()?;
@@ -225,6 +226,24 @@ impl Channel {
         }
         if self.interface.index() != self.index {
             self.use_new_device()?;
+        } else if self.is_ipv6() {
+            self.keep_ipv6()?;
+        }
+        Ok(())
+    }
+
+    /// A device with a smaller MTU loses its IPv6 addresses and memberships of groups, and gets
+    /// neither back with a larger one.
+    fn keep_ipv6(&mut self) -> Result<(), IoError> {
+        if self.interface.mtu() < IPV6_MTU_MIN {
+            let error = std::io::Error::from(Errno::MSGSIZE);
+            return Err(IoError::new("use IPv6 over the device", self.interface.name(), error));
+        }
+        if let Some(sockets) = &self.sockets
+            && !socket::is_member(&self.kind, self.index)
+        {
+            socket::change_device(&self.kind, sockets, self.index, self.index)
+                .doing("join the group again")?;
         }
         Ok(())
     }

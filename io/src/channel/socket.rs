@@ -180,6 +180,18 @@ pub(super) fn change_device(
     join(&receiver, group, None, new)
 }
 
+/// Whether the device with index `index` takes what comes to the channel's IPv6 group. The socket does
+/// not know when it has ceased to. Where nobody tells, it does.
+pub(super) fn is_member(kind: &ChannelKind, index: u32) -> bool {
+    let ChannelKind::Multicast { group: IpAddr::V6(group), .. } = *kind else { return true };
+    let Ok(groups) = std::fs::read_to_string("/proc/thread-self/net/igmp6") else { return true };
+    let (index, group) = (index.to_string(), format!("{:032x}", group.to_bits()));
+    groups.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        words.next() == Some(&index) && words.nth(1) == Some(&group)
+    })
+}
+
 /// A socket for one attempt to connect, and where to.
 pub(super) fn connector(to: &SockAddr, send_bytes: u32) -> Result<Fd, IoError> {
     let socket = Socket::new(to.domain(), Type::STREAM, Some(Protocol::TCP))

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use io::{DeviceAddress, Interface, buffers_granted, device_addresses};
+use io::{DeviceAddress, IPV6_MTU_MIN, Interface, buffers_granted, device_addresses};
 
 use super::Findings;
 use crate::conf::outline::{Entry, Outline};
 use crate::conf::settings::{Link, LinkKind, Sync};
 use crate::conf::token::Place;
 
-/// Least MTU of IPv6 in octets (RFC 8200, section 5).
-const IPV6_MTU_MIN: u32 = 1280;
 /// Least MTU in octets at which a datagram carries several flows.
 const MTU_LOW: u32 = 576;
 
