@@ -233,6 +233,19 @@ impl Default for Events {
     }
 }
 
+impl Config {
+    /// Whether flows are neither replicated nor counted: nothing is done but to answer clients, and
+    /// the kernel is left alone.
+    pub const fn is_idle(&self) -> bool {
+        self.sync.is_none() && !self.statistics
+    }
+
+    /// Whether the kernel's events are taken.
+    pub const fn takes_events(&self) -> bool {
+        !self.is_idle() && self.events.poll_secs.is_none()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -79,13 +79,13 @@ pub(crate) struct ResyncPlan {
 }
 
 impl ResyncPlan {
-    /// A plan for `shards` shards that begins with filling their caches. `delay` is the longest
-    /// wait after an overrun; `None` never re-reads on its own.
-    pub(crate) const fn new(shards: usize, delay: Option<Duration>) -> Self {
+    /// A plan for `shards` shards; with `start` it begins with filling their caches. `delay` is the
+    /// longest wait after an overrun; `None` never re-reads on its own.
+    pub(crate) const fn new(shards: usize, delay: Option<Duration>, start: bool) -> Self {
         Self {
             delay,
             all: ShardSet::first(shards),
-            start: true,
+            start,
             flush: false,
             merge: false,
             list: false,
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn plan(delay: Option<u64>, now: Instant) -> ResyncPlan {
-        let mut plan = ResyncPlan::new(2, delay.map(Duration::from_secs));
+        let mut plan = ResyncPlan::new(2, delay.map(Duration::from_secs), true);
         assert_eq!(plan.poll(now), Some((TableUse::Start, ShardSet(0b11))));
         assert_eq!(plan.told(now), None);
         assert_eq!(plan.done(now, 1, false), None);

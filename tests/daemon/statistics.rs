@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use serde_json::Value;
 use shardtrack_tests::cond::{settle, wait_equal, wait_until};
 use shardtrack_tests::flows::{Without, marked, mixture, plain};
 use shardtrack_tests::kernel::Kernel;
@@ -103,6 +104,34 @@ fn flows_are_logged_as_the_original_does() {
     assert_eq!(ours.client(&["-s"]).stdout, original.client(&["-s"]).stdout);
     ours.stop();
     original.stop();
+}
+
+/// As the original: it has nothing but its control socket.
+#[test]
+fn without_replication_and_statistics_the_kernel_is_left_alone() {
+    need_root!();
+    const EVENTS: &str = "net/netfilter/nf_conntrack_events";
+    let ns = stage();
+    let mut kernel = Kernel::of(&ns);
+    kernel.create(&plain(0, 100));
+    let events = ns.read_sysctl(EVENTS);
+    for make in [Make::Original, Make::Ours] {
+        let mut place = Place::start(&ns, make, "General {\nLogFile HERE/log\n}\n");
+        assert!(place.client(&["-s", "runtime"]).status.success());
+        assert_eq!(ns.read_sysctl(EVENTS), events);
+        if make == Make::Ours {
+            let figures = place.client(&["-s", "json"]).stdout;
+            let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+            let engine = &figures["engine"];
+            assert_eq!(engine["intake_reason"], "neither Sync nor Stats: no events are taken");
+            let known = engine["shards"].as_array().expect("shards");
+            assert!(known.iter().all(|shard| shard["internal"] == 0), "nobody asks for them");
+            wait_until(LIMIT, "it is told", || {
+                place.read("log").contains("neither `Sync' nor `Stats': flows are of no interest")
+            });
+        }
+        place.stop();
+    }
 }
 
 #[test]

@@ -173,10 +173,13 @@ pub struct HubParts {
 }
 
 impl Hub {
-    /// A hub that begins to run at `now`. It reads the kernel's table first.
+    /// A hub that begins to run at `now`. It reads the kernel's table first, if it replicates or
+    /// counts.
     pub fn new(parts: HubParts, now: Instant) -> Self {
         let count = parts.shards.count();
-        let plan = ResyncPlan::new(count, parts.overrun_resync);
+        // Else flows are of no interest, and there is no cache to be filled.
+        let follows = parts.session.is_some() || parts.base.statistics.is_some();
+        let plan = ResyncPlan::new(count, parts.overrun_resync, follows);
         let single = parts.base.engine.intake == Intake::Single;
         let shared_intake = parts.expectations || single;
         Self {
@@ -194,7 +197,7 @@ impl Hub {
             one_intake: single.then(intake::SharedIntake::default),
             audit: Audit::new(parts.buckets, parts.look),
             watch: Watch::new(now),
-            populated: false,
+            populated: !follows,
             acknowledged: parts.acknowledged,
             resend: Resend::default(),
             request_at: None,
@@ -230,7 +233,7 @@ impl Hub {
         moment
     }
 
-    /// Whether the kernel's table was read since the start.
+    /// Whether the kernel's table was read since the start, as far as that is to be.
     pub const fn is_populated(&self) -> bool {
         self.populated
     }

@@ -12,11 +12,11 @@ const BUFFER_MIN: u32 = 32 << 20;
 
 /// The intake that `config` asks for.
 pub(super) fn options(config: &Config, shards: u8, filter: &FlowFilter) -> IntakeOptions {
-    let polls = config.events.poll_secs.is_some();
+    let listens = config.takes_events();
     IntakeOptions {
         shards,
         kind: match config.engine.intake {
-            _ if polls => Some(IntakeKind::Single),
+            _ if !listens => Some(IntakeKind::Single),
             Intake::Auto => None,
             Intake::Ring => Some(IntakeKind::Ring),
             Intake::Filter => Some(IntakeKind::Filter),
@@ -31,7 +31,7 @@ pub(super) fn options(config: &Config, shards: u8, filter: &FlowFilter) -> Intak
             .sync
             .as_ref()
             .is_some_and(|sync| sync.expectations != Expectations::Off),
-        subscribe: !polls,
+        subscribe: listens,
         filter: filter.for_events(),
     }
 }
@@ -51,6 +51,10 @@ pub(super) fn filtering(filter: &Filter, intake: &EventIntake) -> Filtering {
 
 /// Tells the log how events come.
 pub(super) fn tell(config: &Config, intake: &EventIntake, options: &IntakeOptions, log: &dyn Log) {
+    if config.is_idle() {
+        log.notice(format_args!("neither `Sync' nor `Stats': flows are of no interest"));
+        return;
+    }
     tell_filter(&config.filter, intake, log);
     if config.events.poll_secs.is_some() {
         log.notice(format_args!("running in polling mode"));

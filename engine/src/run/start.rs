@@ -105,11 +105,11 @@ impl Daemon {
     /// What could not be opened; whatever was is closed again.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let signals = Signals::block(&SIGNALS).map_err(StartError::System)?;
-        let events = &parts.config.events;
-        let events_switch = events
-            .poll_secs
-            .is_none()
-            .then(|| EventsSwitch::new(events.set_events_sysctl, Instant::now(), &*parts.log));
+        let may_set = parts.config.events.set_events_sysctl;
+        let events_switch = parts
+            .config
+            .takes_events()
+            .then(|| EventsSwitch::new(may_set, Instant::now(), &*parts.log));
         let channels = open_channels(parts.config.sync.as_ref()).map_err(StartError::Link)?;
         let plan = Plan::new(&parts.config, parts.log.clone(), parts.flow_log.clone());
         let mut hub_ring =
@@ -335,7 +335,6 @@ impl Plan {
             .map_or(cores.min(SHARDS_DEFAULT_MAX), |shards| usize::from(shards.max(1)));
         let expectations =
             config.sync.as_ref().map_or(Expectations::Off, |sync| sync.expectations.clone());
-        let polls = config.events.poll_secs.is_some();
         let filter = Arc::new(FlowFilter::new(&config.filter));
         let intake = super::intake::options(config, shards as u8, &filter);
         Self {
@@ -344,7 +343,7 @@ impl Plan {
             intake,
             expectations,
             filter,
-            lookup: if polls { None } else { open_lookup(&*log) },
+            lookup: if config.takes_events() { open_lookup(&*log) } else { None },
             linger: Duration::from_micros(u64::from(config.engine.linger_us)),
             began: Instant::now(),
             log,
@@ -451,7 +450,9 @@ impl Plan {
         snapshot.engine.filtering = super::intake::filtering(&self.config.filter, intake);
         snapshot.netlink.buffer_bytes = u64::from(self.intake.buffer_bytes);
         snapshot.statistics = self.config.statistics.then(CacheFigures::default);
-        if self.config.events.poll_secs.is_some() {
+        if self.config.is_idle() {
+            snapshot.engine.intake_reason = "neither Sync nor Stats: no events are taken".into();
+        } else if self.config.events.poll_secs.is_some() {
             snapshot.engine.intake_reason = "PollSecs: no events are taken".into();
             snapshot.netlink.buffer_bytes = self.config.events.buffer_bytes.unwrap_or(0).into();
         }
