@@ -64,6 +64,25 @@ fn a_sound_file_is_clean() {
 }
 
 #[test]
+fn a_fault_is_named_and_not_what_follows_from_it() {
+    need_root!();
+    let ns = machine();
+    add_device(&ns, "least0");
+    ns.ip("addr add 2001:db8:5::1/64 dev least0 nodad");
+    ns.ip("link set least0 mtu 68");
+    let lost =
+        GOOD.replace("IPv4", "IPv6").replace("192.0.2.", "2001:db8:5::").replace("sync0", "least0");
+    let report = "F:12:1: error: the MTU of `least0' is 68: IPv6 needs 1280, and the device loses its \
+                  addresses\n\tip link set least0 mtu 1500, on both nodes\n\
+                  F: errors: 1, warnings: 0\n";
+    assert_eq!(check(&ns, &link(&lost)), (report.to_owned(), Some(1)));
+    let (report, status) = check(&ns, &link(&GOOD.replace("sync0", "eth7").replace("0.2", "0.9")));
+    assert!(report.starts_with("F:12:1: error: there is no device `eth7' here\n"), "{report}");
+    assert!(report.ends_with("F: errors: 1, warnings: 0\n"), "{report}");
+    assert_eq!(status, Some(1));
+}
+
+#[test]
 fn what_does_nothing_is_noted_and_no_fault() {
     need_root!();
     let ns = machine();
@@ -85,11 +104,12 @@ fn what_does_nothing_is_noted_and_no_fault() {
 fn each_fault_is_named_with_its_place_and_what_to_do() {
     need_root!();
     let ns = machine();
-    for device in ["off0", "thin0"] {
+    for device in ["off0", "thin0", "least0"] {
         add_device(&ns, device);
     }
     ns.ip("link set off0 down");
     ns.ip("link set thin0 mtu 500");
+    ns.ip("link set least0 mtu 68");
     let replaced = |from: &str, to: &str| {
         assert!(GOOD.contains(from), "{from}");
         link(&GOOD.replace(from, to))
@@ -103,14 +123,25 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
     let cases = [
         (
             replaced("sync0", "sync9"),
-            "F:12:1: error: there is no device `sync9' here\n\tuse one of: lo, ",
+            "F:12:1: error: there is no device `sync9' here\n\tdid you mean `sync0'? There are: least0, ",
+        ),
+        (
+            replaced("sync0", "eth7"),
+            "F:12:1: error: there is no device `eth7' here\n\tuse one of: least0, ",
         ),
         (replaced("Interface sync0", ""), "F:8:2: error: the link has no `Interface'\n\tadd"),
         (
             replaced("sync0", "off0"),
             "F:12:1: warning: the device `off0' is switched off\n\tip link set off0 up\n",
         ),
-        (replaced("sync0", "thin0"), "F:12:1: warning: the MTU of `thin0' is 500"),
+        (
+            replaced("sync0", "thin0"),
+            "F:12:1: warning: the MTU of `thin0' is 500: a packet carries",
+        ),
+        (
+            replaced("sync0", "least0"),
+            "F:12:1: warning: the MTU of `least0' is 68: a flow may take",
+        ),
         (
             replaced("sync0", "wan0"),
             "F:9:1: warning: 192.0.2.1 is an address of `sync0', not of `wan0'\n",

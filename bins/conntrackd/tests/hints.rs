@@ -42,6 +42,8 @@ fn other_slips_are_explained() {
         ("Sync { Mode FTFW { RefreshTime 1 } }", "`RefreshTime' stands in `Sync' or `ALARM'"),
         ("General { HashSize many }", "a number is wanted after `HashSize'"),
         ("General { LogFile log }", "an absolute path, on or off is wanted after `LogFile'"),
+        ("Sync { UDP { Interface d0 } }", "`d0' is read as an address, as every word of one to"),
+        ("Sync { UDP { Interface 10.0.0.1 } }", "a word is wanted after `Interface'"),
         ("General { Nice 5 }", "a number with its sign is wanted after `Nice'"),
         ("General\nHashSize 1", "`{' is wanted after `General'"),
         (

@@ -9,9 +9,13 @@ use super::Findings;
 use crate::conf::outline::{Entry, Outline};
 use crate::conf::settings::{Link, LinkKind, Sync};
 use crate::conf::token::Place;
+use crate::conf::vocabulary::meant;
 
-/// Least MTU in octets at which a datagram carries several flows.
+/// Least MTU in octets at which a packet carries several flows.
 const MTU_LOW: u32 = 576;
+/// Least MTU in octets at which a flow never takes more than a packet, whose headers over IPv6 are
+/// the longest.
+const MTU_ONE: u32 = proto_sync::FLOW_MESSAGE_MAX as u32 + 48;
 
 pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
     let machine = device_addresses().unwrap_or_default();
@@ -24,7 +28,7 @@ pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
         );
     }
     for (number, (link, items)) in sync.links.iter().zip(&outlines).enumerate() {
-        let mut check = Check { link, items, machine: &machine, findings };
+        let mut check = Check { link, items, machine: &machine, addressed: false, findings };
         check.device();
         check.address();
         check.peer();
@@ -40,6 +44,9 @@ struct Check<'a> {
     /// The block's first word and its items.
     items: &'a [Entry],
     machine: &'a [DeviceAddress],
+    /// Whether there is a device that can have addresses of the link's family. Else no more is to be
+    /// said of what it has not.
+    addressed: bool,
     findings: &'a mut Findings,
 }
 
@@ -70,14 +77,19 @@ impl Check<'_> {
     fn device(&mut self) {
         let place = self.at(&["Interface"]);
         let devices: BTreeSet<_> = self.machine.iter().map(|one| one.device.as_str()).collect();
-        let devices = devices.into_iter().collect::<Vec<_>>().join(", ");
+        let names: Vec<_> = devices.into_iter().collect();
+        let devices = names.join(", ");
         let Some(name) = &self.link.interface else {
             let advice = format!("add `Interface' with one of: {devices}");
             return self.findings.error(place, "the link has no `Interface'", advice);
         };
         let Ok(device) = Interface::by_name(name) else {
             let text = format!("there is no device `{name}' here");
-            return self.findings.error(place, text, format!("use one of: {devices}"));
+            let advice = match meant(name, &names) {
+                Some(near) => format!("did you mean `{near}'? There are: {devices}"),
+                None => format!("use one of: {devices}"),
+            };
+            return self.findings.error(place, text, advice);
         };
         if !device.is_up() {
             let text = format!("the device `{name}' is switched off");
@@ -87,12 +99,21 @@ impl Check<'_> {
             self.findings.warning(place, text, "look at the cable, the port and the other node");
         }
         let mtu = device.mtu();
+        self.addressed = !self.is_ipv6() || mtu >= IPV6_MTU_MIN;
         let advice = format!("ip link set {name} mtu 1500, on both nodes");
-        if self.is_ipv6() && mtu < IPV6_MTU_MIN {
-            let text = format!("the MTU of `{name}' is {mtu}; IPv6 needs {IPV6_MTU_MIN}");
+        if !self.addressed {
+            let text = format!(
+                "the MTU of `{name}' is {mtu}: IPv6 needs {IPV6_MTU_MIN}, and the device loses its \
+                 addresses"
+            );
             self.findings.error(place, text, advice);
         } else if mtu < MTU_LOW {
-            let text = format!("the MTU of `{name}' is {mtu}: datagrams carry few flows each");
+            let what = if mtu < MTU_ONE {
+                "a flow may take several packets"
+            } else {
+                "a packet carries few flows"
+            };
+            let text = format!("the MTU of `{name}' is {mtu}: {what}");
             self.findings.warning(place, text, advice);
         }
         if self.link.kind == LinkKind::Multicast && !device.is_multicast() {
@@ -126,6 +147,7 @@ impl Check<'_> {
         let devices = self.devices_of(local);
         let Some(wanted) = &self.link.interface else { return };
         match devices.first() {
+            None if !self.addressed => {}
             None => {
                 let text = format!("{local} is no address of this node");
                 let advice = format!("ip addr add {local}/PREFIX dev {wanted}, or correct it");
@@ -183,7 +205,7 @@ impl Check<'_> {
         let reaches = |one: &DeviceAddress| {
             one.device == *device && one.address.is_some_and(|own| is_neighbour(own, peer))
         };
-        if !self.machine.iter().any(reaches) {
+        if self.addressed && !self.machine.iter().any(reaches) {
             let text = format!("{peer} is in no network of `{device}': it is reached by a router");
             let advice = format!("give `{device}' an address in the network of {peer}");
             self.findings.warning(place, text, advice);

@@ -2,7 +2,10 @@
 
 use super::parser::Parser;
 use super::token::{Class, Token};
-use super::vocabulary::{homes_of, items_of, nearest, replaced, values_of};
+use super::vocabulary::{homes_of, items_of, meant, nearest, replaced, values_of};
+
+/// What an item is followed by that takes a name.
+pub(super) const A_WORD: &str = "a word";
 
 impl Parser<'_> {
     /// Says what was probably meant. `wanted` is what would have been right behind the item's
@@ -25,11 +28,14 @@ impl Parser<'_> {
         if begins_item {
             return keyword(&text, block);
         }
-        let probable = nearest(&text, values_of(self.item.word));
-        if let Some((word, distance)) = probable
-            && is_near(&text, distance)
-        {
+        if let Some(word) = meant(&text, values_of(self.item.word)) {
             return Some(format!("did you mean `{word}'?"));
+        }
+        if wanted == Some(A_WORD) && reads_as_address(token, &text) {
+            return Some(format!(
+                "`{text}' is read as an address, as every word of one to four hexadecimal digits: \
+                 another name is wanted"
+            ));
         }
         let item = self.item.word;
         match (wanted, values_of(item)) {
@@ -62,17 +68,16 @@ fn keyword(text: &str, block: &str) -> Option<String> {
     if !homes.is_empty() && !words.contains(&text) {
         return Some(format!("`{text}' stands in {}", list(&homes)));
     }
-    let (word, distance) = nearest(text, words)?;
-    Some(if is_near(text, distance) {
-        format!("did you mean `{word}'?")
-    } else {
-        format!("the nearest word that can stand here is `{word}'")
-    })
+    if let Some(word) = meant(text, words) {
+        return Some(format!("did you mean `{word}'?"));
+    }
+    let (word, _) = nearest(text, words)?;
+    Some(format!("the nearest word that can stand here is `{word}'"))
 }
 
-/// Whether a word that differs by so many letters may have been meant.
-fn is_near(text: &str, distance: usize) -> bool {
-    distance <= text.len() / 3
+/// Whether a name, as of a device, happens to be a piece of an IPv6 address.
+fn reads_as_address(token: Token<'_>, text: &str) -> bool {
+    token.class == Class::Address && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Words as a sentence has them; the place outside of all blocks has a name.

@@ -10,6 +10,7 @@ use engine::config::Network;
 use super::diagnostic::Diagnostic;
 use super::environment::Environment;
 use super::helper::StackItem;
+use super::hint::A_WORD;
 use super::lexer::Lexer;
 use super::settings::{At, Facility, LOG_FILE, Scheduler, Settings, path};
 use super::token::{Class, Place, Token};
@@ -382,7 +383,7 @@ impl<'a> Parser<'a> {
 
     /// A word that is not reserved.
     pub fn word(&mut self) -> Parse<String> {
-        Ok(self.expect(Class::Word, "a word")?.string())
+        Ok(self.expect(Class::Word, A_WORD)?.string())
     }
 
     /// What looks like an address.

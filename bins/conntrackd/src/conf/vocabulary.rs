@@ -195,12 +195,18 @@ pub fn replaced(word: &str) -> Option<&'static str> {
 
 /// The word that is written most like `text`, and by how many letters it differs; a letter of the
 /// wrong case is none, and the rest of a word that was cut off is one.
-pub fn nearest(text: &str, words: &[&'static str]) -> Option<(&'static str, usize)> {
-    let measure = |word: &&'static str| {
+pub fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<(&'a str, usize)> {
+    let measure = |word: &&'a str| {
         let is_cut = text.len() >= 3 && word.len() > text.len() && word.starts_with(text);
         (*word, if is_cut { 1 } else { distance(text, word) })
     };
     words.iter().map(measure).min_by_key(|(_, distance)| *distance)
+}
+
+/// The word that was probably meant: one that differs by few letters.
+pub fn meant<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+    let (word, distance) = nearest(text, words)?;
+    (distance <= text.len() / 3).then_some(word)
 }
 
 /// Letters to insert, remove, replace or swap to make one text of another, in any case.
