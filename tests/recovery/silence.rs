@@ -211,18 +211,24 @@ fn flows_made_while_the_daemon_is_down_are_not_silent() {
 #[test]
 fn events_that_are_switched_off_are_switched_on_again() {
     need_root!();
-    let setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
-    let mut pair = Pair::new(setup.clone(), setup);
-    pair.start();
-    let mut kernel = Kernel::of(&pair.a.ns);
-    kernel.create_at(&plain(0, 100), 0);
-    wait_until(Duration::from_secs(10), "flows are told", || pair.b.cached(false) == 100);
-    pair.a.ns.sysctl(EVENTS, 0);
-    kernel.create_at(&plain(100, 100), 0);
-    wait_until(Duration::from_secs(5), "those of that time too", || pair.b.cached(false) == 200);
-    assert_eq!(pair.a.ns.read_sysctl(EVENTS), "1");
-    pair.a.told("nf_conntrack_events was 0 and is set to 1 again");
-    assert_eq!(events_off(&pair), 1);
+    for (mode, mode_lines) in [(Mode::Ftfw, ""), (Mode::Notrack, "DisableInternalCache on\n")] {
+        let mut setup = Setup::new(Make::Ours, mode, Link::Udp);
+        let receiving = setup.clone();
+        setup.mode_lines = mode_lines.into();
+        let mut pair = Pair::new(setup, receiving);
+        pair.start();
+        let mut kernel = Kernel::of(&pair.a.ns);
+        kernel.create_at(&plain(0, 100), 0);
+        wait_until(Duration::from_secs(10), "flows are told", || pair.b.cached(false) == 100);
+        pair.a.ns.sysctl(EVENTS, 0);
+        kernel.create_at(&plain(100, 100), 0);
+        wait_until(Duration::from_secs(5), "those of that time too", || {
+            pair.b.cached(false) == 200
+        });
+        assert_eq!(pair.a.ns.read_sysctl(EVENTS), "1");
+        pair.a.told("nf_conntrack_events was 0 and is set to 1 again");
+        assert_eq!(events_off(&pair), 1);
+    }
 }
 
 #[test]
