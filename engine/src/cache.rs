@@ -349,6 +349,11 @@ impl Cache {
             }
             Some(slot) => {
                 self.silent.unset(slot);
+                if self.table.is_stale(slot) {
+                    // Of what was missed before, the reading that runs tells what this does not.
+                    self.table.set_partial(slot, true);
+                    self.table.at_mut(slot).forget_told();
+                }
                 Ok(self.update(slot, flow, now))
             }
         }

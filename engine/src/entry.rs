@@ -37,6 +37,11 @@ const WSCALE: u8 = 1 << 3;
 /// The tags of SCTP, or the handshake sequence number of DCCP, are known.
 const EXTRA: u8 = 1 << 4;
 
+/// While the kernel's table is read: members that events tell only when they change, and that none has
+/// told since the reading began.
+const UNTOLD_PROTOINFO: u8 = 1 << 5;
+const UNTOLD_LABELS: u8 = 1 << 6;
+
 /// Whose flows a cache holds. It decides which of the members of a flow are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -253,6 +258,9 @@ impl Entry {
         }
         self.store_protoinfo(flow, take, replace);
         self.side = extras.sides.store(self.side, flow, replace);
+        if take.any(Present::LABELS) {
+            self.bits &= !UNTOLD_LABELS;
+        }
         if take.any(Present::STATUS) {
             self.status = flow.status.0;
         }
@@ -282,6 +290,17 @@ impl Entry {
         self.present.insert(take);
     }
 
+    /// Nothing of the flow was told since the reading of the kernel's table began.
+    pub(crate) const fn forget_told(&mut self) {
+        self.bits |= UNTOLD_PROTOINFO | UNTOLD_LABELS;
+    }
+
+    /// Members that are stored and that no event has told since [`Self::forget_told`].
+    pub(crate) fn untold(&self) -> Present {
+        let bit = |bit: u8, member: Present| if self.bits & bit != 0 { member.0 } else { 0 };
+        Present(bit(UNTOLD_PROTOINFO, Present::PROTOINFO) | bit(UNTOLD_LABELS, Present::LABELS))
+    }
+
     /// The mark is zero. `known`: and not just one that nobody told, which stands for the same.
     pub(crate) fn unmark(&mut self, known: bool) {
         self.mark = 0;
@@ -305,10 +324,10 @@ impl Entry {
             ProtoInfo::Dccp(_) => DCCP,
         };
         if had && self.bits & KIND != kind {
-            self.bits &= V6;
+            self.bits &= !(WSCALE | EXTRA);
             self.head.aux = [0; 3];
         }
-        self.bits = self.bits & !KIND | kind;
+        self.bits = self.bits & !(KIND | UNTOLD_PROTOINFO) | kind;
         self.head.aux[0] = flow.protoinfo.state();
         match flow.protoinfo {
             ProtoInfo::Tcp(tcp) => {

@@ -3,7 +3,7 @@
 //! While the table is read again, an *epoch*, events go on. An entry that an event or the dump
 //! confirmed is current, one that nothing confirmed until the end is stale: the kernel no longer
 //! has it. A message of the dump may be older than an event that was handled before it, so it
-//! neither overwrites what is current nor brings back what an event destroyed; for the latter the
+//! neither overwrites what an event told nor brings back what an event destroyed; for the latter the
 //! keys of what was destroyed are remembered, within a bound.
 
 use hashbrown::HashTable;
@@ -22,7 +22,7 @@ pub enum Dumped {
     Stored(Stored),
     /// An event or an earlier message of the dump says more about it: nothing changed.
     Current(FlowIndex),
-    /// An event says more about it, but not everything: what was not known is now.
+    /// An event says more about it, but not everything: what it did not tell was taken.
     Completed(FlowIndex),
     /// An event destroyed the flow since the epoch began: nothing changed.
     Destroyed,
@@ -277,15 +277,15 @@ impl Cache {
         Ok(Dumped::Stored(stored))
     }
 
-    /// Takes what the flow lacks because only an update told of it, and nothing else: the update may
-    /// be newer. Whether anything was lacking.
+    /// Takes what updates alone have not told of the flow, and nothing else: they may be newer. Whether
+    /// there may have been such.
     fn complete(&mut self, slot: u32, flow: &Flow) -> bool {
         let entry = self.table.at(slot);
         if !self.table.is_partial(slot) || entry.is_other(flow, &self.extras) {
             return false;
         }
         let mut rest = *flow;
-        rest.present.0 &= !entry.present().0;
+        rest.present.0 &= !entry.present().0 | entry.untold().0;
         let role = self.role();
         self.table.at_mut(slot).store(&rest, role, false, &mut self.extras);
         self.table.set_partial(slot, false);

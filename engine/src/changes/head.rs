@@ -40,7 +40,7 @@ pub(super) const FRESH: u8 = 1 << 4;
 pub(super) const ANEW: u8 = 1 << 5;
 /// Dead, and in the list of those that nobody waits for.
 pub(super) const PARKED: u8 = 1 << 6;
-/// Created by an update, which tells less than there is.
+/// Created, or shown again while the table is read, by an update, which tells less than there is.
 pub(super) const PARTIAL: u8 = 1 << 7;
 
 /// What every tracked record begins its bookkeeping with.

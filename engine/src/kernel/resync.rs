@@ -274,7 +274,10 @@ impl KernelSide {
         let stored = match stored {
             Ok(Dumped::Stored(stored)) => stored,
             Ok(Dumped::Completed(index)) => {
-                cache.mark_changed(index);
+                cache.load(index, seen);
+                if says_more(&self.stored, seen) {
+                    cache.mark_changed(index);
+                }
                 return Absorbed::Older;
             }
             Ok(Dumped::Current(_) | Dumped::Destroyed) => return Absorbed::Older,

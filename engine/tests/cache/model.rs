@@ -33,9 +33,10 @@ struct Model {
     queue: VecDeque<Key>,
     unacked: VecDeque<Key>,
     stale: BTreeSet<Key>,
-    /// In the order of places.
-    /// Created by an update, and not completed by a dump.
+    /// Created by an update, or shown by one that was stale, and not completed by a dump.
     partial: BTreeSet<Key>,
+    /// Labels and protocol state of those that were stale, until an update tells them.
+    untold: BTreeMap<Key, Present>,
     /// Dead, and given up until the next bulk send.
     parked: VecDeque<Key>,
     bulk: BTreeMap<FlowIndex, Key>,
@@ -133,6 +134,7 @@ impl Model {
             unacked: VecDeque::new(),
             stale: BTreeSet::new(),
             partial: BTreeSet::new(),
+            untold: BTreeMap::new(),
             parked: VecDeque::new(),
             bulk: BTreeMap::new(),
             bulk_from: FlowIndex::FIRST,
@@ -172,6 +174,7 @@ impl Model {
         self.flows.insert(key, object);
         self.stale.remove(&key);
         self.partial.remove(&key);
+        self.untold.remove(&key);
         Some(existed)
     }
 
@@ -190,12 +193,16 @@ impl Model {
             }
             return stored;
         }
+        if self.stale.contains(&key) {
+            self.partial.insert(key);
+            self.untold.insert(key, Present(Present::PROTOINFO.0 | Present::LABELS.0));
+        }
         self.update(flow, now);
         self.flows.get_mut(&key).unwrap().silent = false;
         Some(true)
     }
 
-    /// Takes what the flow lacks because only an update told of it.
+    /// Takes what updates alone have not told.
     fn complete(&mut self, flow: &Flow) -> bool {
         let key = key_of(flow);
         if !self.partial.contains(&key) || self.is_other(flow) {
@@ -204,7 +211,8 @@ impl Model {
         self.partial.remove(&key);
         let old = &mut self.flows.get_mut(&key).unwrap().flow;
         let mut rest = kept(flow, self.role);
-        rest.present.0 &= !old.present.0;
+        let untold = self.untold.remove(&key).unwrap_or(Present::NONE);
+        rest.present.0 &= !old.present.0 | untold.0;
         merge_flow(old, &rest);
         true
     }
@@ -226,6 +234,9 @@ impl Model {
         let kept = kept(flow, self.role);
         let object = self.flows.get_mut(&key_of(flow)).unwrap();
         merge_flow(&mut object.flow, &kept);
+        if let Some(untold) = self.untold.get_mut(&key_of(flow)) {
+            untold.0 &= !kept.present.0;
+        }
         object.state = State::Alive;
         object.updated = now;
         self.stale.remove(&key_of(flow));
@@ -241,6 +252,7 @@ impl Model {
         self.leave(key);
         self.flows.remove(key);
         self.partial.remove(key);
+        self.untold.remove(key);
         self.stale.remove(key);
         self.bulk.retain(|_, k| k != key);
     }

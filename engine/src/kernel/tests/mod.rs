@@ -1,6 +1,7 @@
 //! Whole jobs against a kernel made of rules: what ends up in its table, and what is told.
 
 mod commit;
+mod during;
 mod inject;
 mod read;
 mod tables;

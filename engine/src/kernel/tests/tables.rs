@@ -170,34 +170,6 @@ fn one_that_begins_where_another_ended_is_told_whoever_finds_it() {
 }
 
 #[test]
-fn an_entry_that_only_an_update_made_is_completed_and_told() {
-    // The update came before the reading, or while it runs, when it may be newer.
-    for during in [false, true] {
-        let mut b = bench();
-        let mut whole = with_mark(kernel_tcp(1), 5);
-        whole.present.insert(Present::MASTER);
-        whole.master = kernel_tcp(21).orig;
-        let update = with_mark(kernel_tcp(1), 9);
-        b.table = vec![if during { whole } else { with_mark(whole, 9) }];
-        if !during {
-            b.caches.internal.merge(&update, 0).unwrap();
-        }
-        assert!(b.side.begin_dump(DumpPurpose::Reconcile, &mut b.caches));
-        if during {
-            b.caches.internal.merge(&update, 0).unwrap();
-        }
-        b.dump();
-        b.side.dump_finished(b.now, &mut b.caches, true);
-        b.run();
-        let index = b.caches.internal.find(&whole.orig, 0).unwrap();
-        let mut flow = Flow::default();
-        b.caches.internal.load(index, &mut flow).unwrap();
-        assert!(flow.present.has(Present::MASTER) && flow.mark == 9, "{during}");
-        assert_eq!(b.changes(), [(Change::New, 1)]);
-    }
-}
-
-#[test]
 fn a_dump_that_breaks_off_removes_nothing() {
     let mut b = bench();
     b.caches.internal.replace(&kernel_tcp(1), 0).unwrap();
@@ -207,30 +179,6 @@ fn a_dump_that_breaks_off_removes_nothing() {
     b.run();
     assert!(matches!(b.events[..], [KernelEvent::ResyncDone(r)] if r.repeat && r.vanished == 0));
     assert_eq!(b.caches.internal.alive_len(), 1);
-}
-
-#[test]
-fn events_are_newer_than_the_dump() {
-    let mut b = bench();
-    for port in 1..=2 {
-        b.caches.internal.replace(&kernel_tcp(port), 0).unwrap();
-    }
-    b.changes();
-    b.table = (1..=2).map(kernel_tcp).collect();
-    assert!(b.side.begin_dump(DumpPurpose::Reconcile, &mut b.caches));
-    let index = b.caches.internal.find(&tcp(1).orig, 0).unwrap();
-    b.caches.internal.kill(index);
-    b.caches.internal.merge(&with_mark(kernel_tcp(2), 5), 0).unwrap();
-    b.caches.internal.replace(&kernel_tcp(3), 0).unwrap();
-    b.dump();
-    b.side.dump_finished(b.now, &mut b.caches, true);
-    b.run();
-    assert!(b.caches.internal.find(&tcp(1).orig, 0).is_none(), "not brought back");
-    let index = b.caches.internal.find(&tcp(2).orig, 0).unwrap();
-    let mut flow = Flow::default();
-    b.caches.internal.load(index, &mut flow);
-    assert_eq!(flow.mark, 5, "not overwritten");
-    assert!(b.caches.internal.find(&tcp(3).orig, 0).is_some(), "not stale");
 }
 
 #[test]
