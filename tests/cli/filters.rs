@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proto_ctnl::{Flow, Present, Status, proto};
-use shardtrack_tests::flows::{Without, mixture};
+use shardtrack_tests::flows::{Without, mixture, plain};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
 use shardtrack_tests::netns::{self, Netns};
@@ -110,5 +110,18 @@ fn protocol(flow: &Flow, random: &mut Random, words: &mut Vec<String>, off: impl
             }
         }
         other => words.push(format!("-p {other}")),
+    }
+}
+
+/// The kernel tells no security mark of a flow that has none.
+#[test]
+fn a_flow_without_a_security_mark_has_mark_0() {
+    need_root!();
+    let ns = Netns::new("secmark");
+    Kernel::of(&ns).create(&plain(0, 3));
+    for (mark, flows) in [("0", 3), ("5", 0)] {
+        let mut command = ns.command(Make::Ours.program("conntrack"));
+        let output = netns::run(command.args(["-L", "-c", mark]));
+        assert_eq!(output.stdout.split_inclusive(|&b| b == b'\n').count(), flows, "{mark}");
     }
 }

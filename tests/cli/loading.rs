@@ -96,3 +96,20 @@ fn any_refused_line_of_a_long_file_is_named() {
         assert_eq!(seen.after.trim(), "150", "{bad}");
     }
 }
+
+/// The original ends the line there and says nothing.
+#[test]
+fn a_line_with_a_nul_octet_is_named_and_nothing_is_done() {
+    need_root!();
+    let bench = Bench::new();
+    let bad = line("-A", 2, "-t 60 \0 -m 5");
+    let all = line("-A", 1, "-t 60") + "# \0\n" + &bad + &line("-A", 3, "-t 60");
+    let seen = bench.run(&json!({
+        "files": { "$D/f": all },
+        "argv": ["-R", "$D/f"],
+        "after": ["$CT -C"],
+    }));
+    assert_eq!((seen.exit, seen.stdout.as_str(), seen.after.trim()), (1, "", "0"), "{seen:?}");
+    assert!(seen.stderr.ends_with(": line 3 has a NUL octet\n"), "{seen:?}");
+    assert_eq!(seen.stderr.lines().count(), 1, "{seen:?}");
+}

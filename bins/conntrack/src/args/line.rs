@@ -21,6 +21,17 @@ pub(crate) struct Line {
     pub(crate) number: u64,
 }
 
+impl Line {
+    /// Refuses a line of `text` with an octet 0, which no argument of a program can hold. The original
+    /// passes silently over what stands behind it.
+    pub(crate) fn check(&self, text: &[u8]) -> Result<(), Failure> {
+        if !text[self.place.clone()].contains(&0) {
+            return Ok(());
+        }
+        Err(Failure::other(&[b"line ", self.number.to_string().as_bytes(), b" has a NUL octet"]))
+    }
+}
+
 /// Reads lines, without blanks in front, empty lines and comments.
 pub(crate) struct Lines<R> {
     input: R,

@@ -37,6 +37,7 @@ pub(crate) enum Condition {
     /// Octets of both directions together.
     BytesAbove(u64),
     Labels(LabelBits),
+    /// A flow without a security mark has the mark 0.
     Secmark(u32),
     Id(u32),
     /// A flow without a zone is in zone 0.
@@ -75,7 +76,7 @@ impl Condition {
                     && has(Present::LABELS)
                     && wanted.into_iter().all(|(w, has)| has & w == *w)
             }
-            Self::Secmark(mark) => has(Present::SECMARK) && flow.secmark == *mark,
+            Self::Secmark(mark) => (if has(Present::SECMARK) { flow.secmark } else { 0 }) == *mark,
             Self::Id(id) => has(Present::ID) && flow.id == *id,
             Self::Zone(z) => zone(Present::ZONE, flow.zone) == *z,
             Self::OrigZone(z) => zone(Present::ORIG_ZONE, flow.orig_zone) == *z,

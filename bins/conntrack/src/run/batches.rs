@@ -100,7 +100,8 @@ impl Batch {
         let Self { text, words, lines, refused, .. } = self;
         for place in 0..lines.len() {
             let (line, end) = &mut lines[place];
-            if let Err(failure) = split(text, line.place.clone(), words) {
+            let found = line.check(text).and_then(|()| split(text, line.place.clone(), words));
+            if let Err(failure) = found {
                 *refused = Some((line.number, failure));
                 lines.truncate(place);
                 break;
