@@ -175,8 +175,22 @@ fn follow(case: &Value, command: &str, signal: &str, text: &mut String) {
     for line in lines(case, "during") {
         let _ = writeln!(text, "sh -c {} </dev/null >/dev/null 2>&1 || exit 92", quoted(line));
     }
+    // A machine with much to do lets it wait before it shows what happened.
+    let shown = shown_before_the_end(case);
+    let _ = writeln!(
+        text,
+        "n=0\nwhile [ $n -lt 250 ] && [ $(wc -l <.out) -lt {shown} ]; \
+         do sleep 0.02; n=$((n + 1)); done"
+    );
     let _ =
         writeln!(text, "sleep {settle}\nkill -{signal} $pid 2>/dev/null\nwait $pid\necho $? >.rc");
+}
+
+/// Lines that are expected on standard output before the command is told to end.
+fn shown_before_the_end(case: &Value) -> usize {
+    let want = if case["head"].is_object() { &case["head"] } else { case };
+    let lines = want["stdout"].as_str().unwrap_or_default().lines();
+    lines.filter(|line| *line != "</conntrack>").count()
 }
 
 fn lines<'a>(case: &'a Value, member: &str) -> impl Iterator<Item = &'a str> {

@@ -151,9 +151,7 @@ fn files_of_the_wild_start() {
     for (device, address) in
         [("eth2", "192.168.100.1/24"), ("eth3", "192.168.101.1/24"), ("bond0.100", "10.0.0.1/24")]
     {
-        ns.ip(&format!("link add {device} type veth peer name {device}p"));
-        ns.ip(&format!("link set {device} up"));
-        ns.ip(&format!("link set {device}p up"));
+        ns.add_device(device);
         ns.ip(&format!("addr add {address} dev {device}"));
     }
     let mut all = files("wild");

@@ -16,19 +16,12 @@ fn machine() -> Netns {
     for (device, addresses) in
         [("sync0", &["192.0.2.1/24", "2001:db8::1/64"][..]), ("wan0", &["198.51.100.1/24"])]
     {
-        add_device(&ns, device);
+        ns.add_device(device);
         for address in addresses {
             ns.ip(&format!("addr add {address} dev {device}"));
         }
     }
     ns
-}
-
-/// Adds a device with a carrier.
-fn add_device(ns: &Netns, device: &str) {
-    ns.ip(&format!("link add {device} type veth peer name {device}p"));
-    ns.ip(&format!("link set {device} up"));
-    ns.ip(&format!("link set {device}p up"));
 }
 
 /// Checks a file in a namespace.
@@ -67,7 +60,7 @@ fn a_sound_file_is_clean() {
 fn a_fault_is_named_and_not_what_follows_from_it() {
     need_root!();
     let ns = machine();
-    add_device(&ns, "least0");
+    ns.add_device("least0");
     ns.ip("addr add 2001:db8:5::1/64 dev least0 nodad");
     ns.ip("link set least0 mtu 68");
     let lost =
@@ -105,7 +98,7 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
     need_root!();
     let ns = machine();
     for device in ["off0", "thin0", "least0"] {
-        add_device(&ns, device);
+        ns.add_device(device);
     }
     ns.ip("link set off0 down");
     ns.ip("link set thin0 mtu 500");
@@ -278,7 +271,7 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
 fn a_check_leaves_a_running_daemon_alone() {
     need_root!();
     let mut node = Node::new(1, Setup::new(Make::Ours, Mode::Ftfw, Link::Udp));
-    add_device(&node.ns, "sync0");
+    node.ns.add_device("sync0");
     node.ns.ip("addr add 10.99.0.1/24 dev sync0");
     node.start();
     wait_until(Duration::from_secs(10), "the start is told", || node.log().contains("-- starting"));

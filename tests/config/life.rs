@@ -14,7 +14,7 @@ mount -t tmpfs none /run && mkdir /run/lock || exit 90
 mount -t tmpfs none /var/log || exit 90
 "$1" -C "$2" >"$3.out" 2>"$3.err" </dev/null &
 pid=$!
-for step in $(seq 500); do
+for step in $(seq 1500); do
 	grep -q "starting in console mode" "$3.out" && break
 	kill -0 $pid 2>/dev/null || break
 	sleep 0.02
@@ -31,10 +31,7 @@ pub(crate) fn machine() -> Netns {
         ("sync1", &["198.51.100.1/24"]),
         ("sync0.7", &[]),
     ] {
-        ns.ip(&format!("link add {device} type veth peer name {device}p"));
-        ns.ip(&format!("link set {device} addrgenmode none"));
-        ns.ip(&format!("link set {device} up"));
-        ns.ip(&format!("link set {device}p up"));
+        ns.add_device(device);
         for address in addresses {
             let nodad = if address.contains(':') { "nodad" } else { "" };
             ns.ip(&format!("addr add {address} dev {device} {nodad}"));

@@ -95,9 +95,7 @@ fn examples_start_and_are_clean() {
     need_root!();
     let ns = Netns::new("example");
     for device in ["eth2", "eth3"] {
-        ns.ip(&format!("link add {device} type veth peer name {device}p"));
-        ns.ip(&format!("link set {device} up"));
-        ns.ip(&format!("link set {device}p up"));
+        ns.add_device(device);
     }
     ns.ip("addr add 192.168.100.1/24 dev eth2");
     ns.ip("addr add 192.168.101.1/24 dev eth3");

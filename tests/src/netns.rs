@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::cond::wait_until;
 
 /// What the names of all our namespaces start with; the process id follows.
 const PREFIX: &str = "shardtrack-";
@@ -147,6 +150,32 @@ impl Netns {
             }
             ns.ip(&format!("link set {device} up"));
         }
+        for (ns, device, _) in [a, b] {
+            ns.await_carrier(device);
+        }
+    }
+
+    /// Adds a device without addresses that is up and has a carrier. Its other end, whose name has a
+    /// `p` behind it, is here too.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[track_caller]
+    pub fn add_device(&self, device: &str) {
+        self.ip(&format!("link add {device} type veth peer name {device}p"));
+        self.ip(&format!("link set {device} addrgenmode none"));
+        self.ip(&format!("link set {device} up"));
+        self.ip(&format!("link set {device}p up"));
+        self.await_carrier(device);
+    }
+
+    /// Waits until the kernel has taken note that a device has a carrier, which it does some time after
+    /// both ends are up. Until then it drops what is sent, and whoever looks finds none.
+    #[track_caller]
+    fn await_carrier(&self, device: &str) {
+        wait_until(Duration::from_secs(10), "the device has a carrier", || {
+            self.ip(&format!("-o link show {device}")).contains(" state UP ")
+        });
     }
 }
 
