@@ -4,7 +4,7 @@
 //! its message, so what changes meanwhile still costs one message. Who asks for all flows is told
 //! the kernel's table, each of its entries as a new flow.
 
-use proto_ctnl::{Expect, FlowMessage, FlowRef, Present};
+use proto_ctnl::{Expect, FlowMessage, FlowRef};
 
 use crate::cache::{Change, FlowIndex, Killed};
 use crate::clock::Moment;
@@ -83,7 +83,7 @@ impl Shard {
             self.counters.unknown += 1;
             return true;
         }
-        let zone = if self.scratch.present.has(Present::ZONE) { self.scratch.zone } else { 0 };
+        let zone = self.scratch.key_zone();
         let internal = &mut self.caches.internal;
         // What waits to be told is newer.
         if internal.find_any(&self.scratch.orig, zone).is_some() || !self.passes_filter() {

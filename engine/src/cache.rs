@@ -497,13 +497,6 @@ impl Cache {
         self.table.get(index.0).map(|e| (e.orig(&self.extras.pairs), e.zone()))
     }
 
-    /// Original tuple of a flow, and the zone in which the kernel finds it.
-    pub(crate) fn key_in_kernel(&self, index: FlowIndex) -> Option<(Tuple, u16)> {
-        let entry = self.table.get(index.0)?;
-        let zone = entry.zone_in_kernel(&self.extras.sides);
-        Some((entry.orig(&self.extras.pairs), zone))
-    }
-
     /// Which members of a flow are stored, without reading them.
     pub fn present(&self, index: FlowIndex) -> Option<Present> {
         self.table.get(index.0).map(Entry::present)
@@ -561,6 +554,5 @@ impl Cache {
 
 pub(crate) fn key_of(flow: &Flow) -> Key {
     debug_assert!(flow.present.has(Present::ORIG), "a flow to be stored has its original tuple");
-    let zone = if flow.present.any(Present::ZONE) { flow.zone } else { 0 };
-    Key::new(&flow.orig, zone)
+    Key::new(&flow.orig, flow.key_zone())
 }

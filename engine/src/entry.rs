@@ -71,6 +71,7 @@ pub(crate) struct Entry {
     /// Source and destination of the original direction. IPv6: slot of their pair, and nothing.
     addr: [u32; 2],
     l4: L4,
+    /// That of the key, see [`Flow::key_zone`].
     zone: u16,
     proto: u8,
     bits: u8,
@@ -380,15 +381,6 @@ impl Entry {
                 }
                 _ => take.remove(bit),
             }
-        }
-    }
-
-    /// The zone in which the kernel finds the original tuple: that of the original direction, if it
-    /// has one of its own.
-    pub(crate) fn zone_in_kernel(&self, sides: &Sides) -> u16 {
-        match sides.get(self.side) {
-            Some(side) if self.present.has(Present::ORIG_ZONE) => side.orig_zone,
-            _ => self.zone,
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) enum KeyAddress {
     V6(Pair),
 }
 
-/// What tells flows apart: original tuple and zone.
+/// What tells flows apart: original tuple, and the zone in which the kernel finds it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     pub(crate) address: KeyAddress,

@@ -287,7 +287,7 @@ impl Shard {
         }
         let effect = origin.on_change();
         let internal = &mut self.caches.internal;
-        let at = internal.hashed(&event.orig(), event.zone());
+        let at = internal.hashed(&event.orig(), event.key_zone());
         let stored = match effect {
             Effect::Follow if internal.find_hashed(&at).is_none() => return,
             Effect::Confirm => {
@@ -330,7 +330,7 @@ impl Shard {
             return;
         }
         let flow = &self.scratch;
-        let zone = if flow.present.has(Present::ZONE) { flow.zone } else { 0 };
+        let zone = flow.key_zone();
         let found = self.caches.internal.find(&flow.orig, zone);
         // Whose the others were is not known.
         if found.is_some() {

@@ -314,6 +314,20 @@ impl Default for Flow {
     }
 }
 
+impl Flow {
+    /// The zone that tells this flow from others with the same original tuple: that of the original
+    /// direction or of both, 0 if there is none.
+    pub const fn key_zone(&self) -> u16 {
+        if self.present.has(Present::ORIG_ZONE) {
+            self.orig_zone
+        } else if self.present.has(Present::ZONE) {
+            self.zone
+        } else {
+            0
+        }
+    }
+}
+
 /// Equal if the same members are present and those are equal.
 impl PartialEq for Flow {
     fn eq(&self, other: &Self) -> bool {

@@ -21,3 +21,5 @@ mod settings;
 mod statistics;
 #[cfg(test)]
 mod unit;
+#[cfg(test)]
+mod zones;

@@ -125,21 +125,11 @@ impl Slot {
     /// Whether both are about the same entry of the kernel.
     pub(crate) fn same_entry(&self, other: &Self) -> bool {
         match (&self.object, &other.object) {
-            (Object::Flow(a), Object::Flow(b)) => a.orig == b.orig && zone(a) == zone(b),
+            (Object::Flow(a), Object::Flow(b)) => a.orig == b.orig && a.key_zone() == b.key_zone(),
             (Object::Expect(a), Object::Expect(b)) => a.tuple == b.tuple && a.master == b.master,
             _ => false,
         }
     }
-}
-
-/// The zone of a flow; an absent one is 0.
-pub(crate) fn zone(flow: &Flow) -> u16 {
-    if flow.present.has(Present::ZONE) { flow.zone } else { 0 }
-}
-
-/// The zone in which the kernel finds the original tuple of a flow.
-pub(crate) fn zone_in_kernel(flow: &Flow) -> u16 {
-    if flow.present.has(Present::ORIG_ZONE) { flow.orig_zone } else { zone(flow) }
 }
 
 /// The one batch that may be under way.

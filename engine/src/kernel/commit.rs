@@ -14,7 +14,7 @@ use crate::cache::{Cache, FlowIndex};
 use crate::caches::Caches;
 use crate::expects::ExpectIndex;
 
-use super::batch::{Slot, zone};
+use super::batch::Slot;
 use super::errno::EOPNOTSUPP;
 use super::plan::{Job, Next};
 use super::report::{CommitReport, KernelCounters, KernelEvent, Object};
@@ -70,7 +70,7 @@ impl CommitRun {
         let may_come = match (&self.pass, &slot.object) {
             (Pass::Orphans(Coming::None), _) => false,
             (Pass::Orphans(Coming::Left(left)), Object::Flow(flow)) => {
-                left.contains(&(flow.master, zone(flow)))
+                left.contains(&(flow.master, flow.key_zone()))
             }
             _ => true,
         };

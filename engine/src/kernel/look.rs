@@ -81,7 +81,7 @@ impl KernelSide {
             let index = FlowIndex::from_raw(record.cookie);
             let Some(meta) = caches.internal.load(index, &mut self.stored) else { continue };
             let flow = &self.stored;
-            let zone = super::batch::zone_in_kernel(flow);
+            let zone = flow.key_zone();
             if !meta.silent || !record.is_about(&flow.orig, zone) {
                 continue;
             }
@@ -116,6 +116,6 @@ fn record_of(caches: &Caches, index: FlowIndex, pass: u32) -> Option<LookupRecor
     if labelled || (index.raw() / NEIGHBOURS).wrapping_add(pass).is_multiple_of(ASK_EVERY) {
         return None;
     }
-    let (orig, zone) = caches.internal.key_in_kernel(index)?;
+    let (orig, zone) = caches.internal.key(index)?;
     LookupRecord::new(&orig, zone, index.raw())
 }

@@ -14,7 +14,7 @@ use proto_ctnl::Tuple;
 use crate::caches::Caches;
 
 use super::KernelSide;
-use super::batch::{Slot, zone};
+use super::batch::Slot;
 use super::errno::ENOENT;
 use super::plan::{Job, Next};
 use super::report::Object;
@@ -38,7 +38,7 @@ enum Entry {
 impl Entry {
     fn of(slot: &Slot) -> Self {
         match &slot.object {
-            Object::Flow(flow) => Self::Flow(flow.orig, zone(flow)),
+            Object::Flow(flow) => Self::Flow(flow.orig, flow.key_zone()),
             Object::Expect(expect) => Self::Expect(expect.tuple, expect.master),
         }
     }

@@ -33,8 +33,7 @@ impl KernelSide {
         let cache = &mut caches.internal;
         let next = cache.take_unread(self.read_from);
         let next = next.or_else(|| cache.take_unread(FlowIndex::FIRST));
-        let Some((index, key)) = next.and_then(|index| Some((index, cache.key_in_kernel(index)?)))
-        else {
+        let Some((index, key)) = next.and_then(|index| Some((index, cache.key(index)?))) else {
             self.read = None;
             return false;
         };
@@ -52,7 +51,7 @@ impl KernelSide {
             return;
         }
         let cache = &mut caches.internal;
-        let Some(index) = cache.find(&told.orig, super::batch::zone(told)) else { return };
+        let Some(index) = cache.find(&told.orig, told.key_zone()) else { return };
         cache.load(index, &mut self.stored);
         let stored = &self.stored;
         let has = |bit| stored.present.has(bit) && told.present.has(bit);

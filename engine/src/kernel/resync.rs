@@ -126,7 +126,7 @@ impl KernelSide {
         let Some(purpose) = self.dump.as_ref().map(|run| run.purpose) else { return };
         // What a commit made is the peer's: it is told like everything that others may have.
         let committed = purpose == DumpPurpose::Committed
-            && caches.external.find(&flow.orig(), flow.zone()).is_some();
+            && caches.external.find(&flow.orig(), flow.key_zone()).is_some();
         let tell = if committed { Tell::Changes } else { purpose.tell() };
         let outcome = self.absorb(now, caches, flow, tell, true);
         let Some(run) = &mut self.dump else { return };
@@ -248,7 +248,7 @@ impl KernelSide {
             return Absorbed::Filtered;
         }
         let cache = &mut caches.internal;
-        let index = cache.find(&seen.orig, super::batch::zone(seen));
+        let index = cache.find(&seen.orig, seen.key_zone());
         if !self.config.filter.passes(seen) {
             // In a state that does not count, but still there.
             if let Some(index) = index {
@@ -259,7 +259,7 @@ impl KernelSide {
         let (mut differs, mut other) = (true, false);
         // Of one that has ended peers have heard, or will: that another began in its place is news
         // that nobody else has.
-        let ended = || cache.find_any(&seen.orig, super::batch::zone(seen)).is_some();
+        let ended = || cache.find_any(&seen.orig, seen.key_zone()).is_some();
         let mut told = tell != Tell::Changes || index.is_none() && ended();
         if let Some(index) = index
             && let Some(meta) = cache.load(index, &mut self.stored)

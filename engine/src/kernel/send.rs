@@ -6,7 +6,7 @@ use proto_ctnl::{Encoder, Flow, Full, Present, Status};
 
 use crate::caches::Caches;
 
-use super::batch::{Slot, TRIES_MAX, zone};
+use super::batch::{Slot, TRIES_MAX};
 use super::errno::{EMSGSIZE, ETIMEDOUT};
 use super::origin::Lane;
 use super::plan::{Job, Named, Next, Step, after};
@@ -211,7 +211,7 @@ impl KernelSide {
     /// not known.
     fn update_suffices(&mut self, caches: &Caches, slot: &Slot) -> Option<bool> {
         let Object::Flow(flow) = &slot.object else { return None };
-        let index = caches.internal.find(&flow.orig, zone(flow))?;
+        let index = caches.internal.find(&flow.orig, flow.key_zone())?;
         caches.internal.load(index, &mut self.stored)?;
         Some(request::update_suffices(&self.stored, flow))
     }
@@ -370,9 +370,9 @@ fn write_flow(
         }
         Step::Delete => {
             let id = (slot.job == Job::Flush && flow.present.has(Present::ID)).then_some(flow.id);
-            encoder.flow_delete(&flow.orig, zone(flow), id, seq, false)?;
+            encoder.flow_delete(&flow.orig, flow.key_zone(), id, seq, false)?;
         }
-        Step::Compare => encoder.flow_get(&flow.orig, zone(flow), seq, false)?,
+        Step::Compare => encoder.flow_get(&flow.orig, flow.key_zone(), seq, false)?,
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use proto_ctnl::{FlowRef, Tuple};
 use crate::cache::FlowIndex;
 use crate::caches::Caches;
 
-use super::batch::{Slot, zone};
+use super::batch::Slot;
 use super::plan::{Job, Next};
 use super::report::{AuditReport, KernelEvent, Object};
 use super::resync::{Absorbed, Tell};
@@ -264,7 +264,7 @@ impl KernelSide {
         let taken = self.batch.len();
         let (index, key) = loop {
             let Some(index) = sweep.next_asked(now, caches, taken) else { return false };
-            if let Some(key) = caches.internal.key_in_kernel(index) {
+            if let Some(key) = caches.internal.key(index) {
                 break (index, key);
             }
         };
@@ -277,7 +277,7 @@ impl KernelSide {
     /// it says may be news.
     pub fn confirm(&mut self, now: Instant, caches: &mut Caches, flow: &FlowRef<'_>) {
         self.absorb(now, caches, flow, Tell::News, false);
-        if let Some(index) = caches.internal.find(&flow.orig(), flow.zone()) {
+        if let Some(index) = caches.internal.find(&flow.orig(), flow.key_zone()) {
             caches.internal.touch(index);
             caches.internal.mark_seen(index);
         }
@@ -287,7 +287,7 @@ impl KernelSide {
     pub(super) fn on_audited(&mut self, now: Instant, caches: &mut Caches, flow: &FlowRef<'_>) {
         let silent = caches
             .internal
-            .find(&flow.orig(), flow.zone())
+            .find(&flow.orig(), flow.key_zone())
             .and_then(|index| caches.internal.meta(index))
             .is_some_and(|meta| meta.silent);
         if !silent {
@@ -308,7 +308,7 @@ impl KernelSide {
             Next::Absent => {
                 let Object::Flow(flow) = &slot.object else { return };
                 let gone = FlowIndex::from_raw(slot.index);
-                sweep.report.vanished += forget(caches, gone, &flow.orig, zone(flow));
+                sweep.report.vanished += forget(caches, gone, &flow.orig, flow.key_zone());
             }
             _ => {}
         }
@@ -332,7 +332,7 @@ impl KernelSide {
 /// The kernel has no flow of this tuple in this zone. If an event has shown it since it was asked
 /// for, there is a new one. Gives how many flows of the cache are gone.
 pub(super) fn forget(caches: &mut Caches, index: FlowIndex, orig: &Tuple, zone: u16) -> u64 {
-    let same = caches.internal.key_in_kernel(index) == Some((*orig, zone));
+    let same = caches.internal.key(index) == Some((*orig, zone));
     let silent = caches.internal.meta(index).is_some_and(|meta| meta.silent);
     if !same || !silent {
         return 0;

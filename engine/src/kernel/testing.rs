@@ -14,7 +14,6 @@ use crate::cache::{Cache, CacheConfig, Role};
 use crate::caches::Caches;
 use crate::expects::Expects;
 
-use super::batch::zone;
 use super::errno::{EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP};
 use super::{KernelConfig, KernelEvent, KernelSide, Lane, Send};
 
@@ -134,7 +133,7 @@ impl Bench {
         let mut records = [LookupRecord::empty(); super::LOOK_BURST];
         let named = self.side.poll_look(self.now, &self.caches, &mut records);
         for record in &mut records[..named] {
-            let found = self.table.iter().find(|flow| record.is_about(&flow.orig, zone(flow)));
+            let found = self.table.iter().find(|flow| record.is_about(&flow.orig, flow.key_zone()));
             record.answer(found.map_or(Looked::Missing, |flow| Looked::Found {
                 status: flow.status,
                 mark: flow.mark,
@@ -183,7 +182,7 @@ impl Bench {
     }
 
     fn find(&self, flow: &Flow) -> Option<usize> {
-        self.table.iter().position(|f| f.orig == flow.orig && zone(f) == zone(flow))
+        self.table.iter().position(|f| f.orig == flow.orig && f.key_zone() == flow.key_zone())
     }
 
     fn obey(&mut self, asked: &Asked) -> i32 {

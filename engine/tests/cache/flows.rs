@@ -84,10 +84,11 @@ pub(crate) fn any_flow() -> impl Strategy<Value = Flow> {
             let mut flow = Flow { orig, zone, protoinfo, mark, secmark, ..Flow::default() };
             flow.present = Present(present);
             flow.present.insert(Present::ORIG);
-            if zone != 0 {
+            // A zone is that of both directions or of one.
+            if zone != 0 && !flow.present.has(Present::ORIG_ZONE) {
                 flow.present.insert(Present::ZONE);
             } else {
-                flow.zone = 0;
+                (flow.zone, flow.present.0) = (0, flow.present.0 & !Present::ZONE.0);
             }
             flow.reply = orig.inverted().expect("all tuples here have an answer");
             if nat > 4 {

@@ -52,7 +52,7 @@ struct Model {
 }
 
 fn key_of(flow: &Flow) -> Key {
-    (flow.orig, if flow.present.has(Present::ZONE) { flow.zone } else { 0 })
+    (flow.orig, flow.key_zone())
 }
 
 /// What a cache of this role keeps of a flow.

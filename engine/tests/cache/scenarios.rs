@@ -305,6 +305,14 @@ fn zones_and_families_are_part_of_the_key() {
     // A zone that is said to be 0 is none.
     flow.zone = 0;
     assert!(cache.replace(&flow, 0).unwrap().existed);
+    // The kernel finds the original tuple in the zone of its own direction, if it has one.
+    for zone in 1..=2 {
+        let mut flow = kernel_flow(1, false);
+        flow.orig_zone = zone;
+        flow.present.insert(Present::ORIG_ZONE);
+        assert!(!cache.replace(&flow, 0).unwrap().existed);
+        assert!(cache.find(&flow.orig, zone).is_some());
+    }
     // An IPv4 address is not the IPv6 address that it maps to.
     let mut mapped = flow.orig;
     if let (core::net::IpAddr::V4(src), core::net::IpAddr::V4(dst)) = (mapped.src, mapped.dst) {

@@ -1,6 +1,6 @@
 //! `-D`: removes the flows that are meant.
 
-use proto_ctnl::{Flow, Present};
+use proto_ctnl::Present;
 
 use super::bulk::Bulk;
 use super::dump::flows;
@@ -30,7 +30,7 @@ pub(super) fn run(
     let result = flows(Command::Delete, lookup, request, &filter, |flow| {
         // The identifier spares a flow that took the place of this one in between.
         let id = flow.present.has(Present::ID).then_some(flow.id);
-        let zone = zone_of(flow);
+        let zone = flow.key_zone();
         deletion.add(
             flow,
             |encoder, seq| encoder.flow_delete(&flow.orig, zone, id, seq, false),
@@ -41,15 +41,4 @@ pub(super) fn run(
     let deleted = deletion.finish(out);
     result?;
     deleted
-}
-
-/// The zone that the original direction is in.
-pub(super) const fn zone_of(flow: &Flow) -> u16 {
-    if flow.present.has(Present::ORIG_ZONE) {
-        flow.orig_zone
-    } else if flow.present.has(Present::ZONE) {
-        flow.zone
-    } else {
-        0
-    }
 }

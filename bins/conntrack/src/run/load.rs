@@ -140,7 +140,7 @@ impl<W: Write> Compiler<W> {
             if object::is_half(&flow) {
                 return Err(INVALID);
             }
-            kept.zone = delete::zone_of(&flow);
+            kept.zone = flow.key_zone();
             encoder.flow_create(&flow, 0, false).map_err(|_| crate::kernel::NO_ROOM)
         });
         let errno = made.map_or_else(|Errno(errno)| errno, |()| 0).to_ne_bytes();

@@ -10,7 +10,6 @@
 use proto_ctnl::consts::flag;
 use proto_ctnl::{Content, Flow, Messages};
 
-use super::delete::zone_of;
 use crate::args::{Command, Table};
 use crate::failure::{Failure, say};
 use crate::kernel::{EXISTS, Errno, GONE, Kernel, NO_ROOM};
@@ -184,7 +183,7 @@ impl Loading {
             {
                 // There is room: these are smaller than those that made them.
                 let _ = self.pipeline.push(|encoder, seq| {
-                    encoder.flow_delete(&flow.orig, zone_of(&flow), None, seq, false)
+                    encoder.flow_delete(&flow.orig, flow.key_zone(), None, seq, false)
                 });
             }
         }

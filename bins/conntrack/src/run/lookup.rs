@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use proto_ctnl::{Content, DumpFilter, Flow, Present};
 
-use super::delete::zone_of;
 use crate::args::{Command, Table};
 use crate::failure::Failure;
 use crate::filter::Filter;
@@ -91,7 +90,7 @@ fn read_zones(kernel: &mut Kernel) -> Result<BTreeSet<u16>, Errno> {
                 flow.clear();
                 seen.write_to(&mut flow).map_err(|_| INVALID)?;
                 if flow.present.any(Present::ZONE.or(Present::ORIG_ZONE)) {
-                    zones.insert(zone_of(&flow));
+                    zones.insert(flow.key_zone());
                 }
             }
             Ok(())

@@ -8,7 +8,6 @@ use std::io::{self, BufReader, Read as _, Seek as _, Write as _};
 use proto_ctnl::{Flow, Tuple};
 use tempfile::SpooledTempFile;
 
-use super::delete::zone_of;
 use crate::failure::Failure;
 use crate::output::Out;
 
@@ -33,7 +32,7 @@ impl Related {
 
     /// Keeps the line of a flow that has a master.
     pub(super) fn keep(&mut self, flow: &Flow, line: &[u8]) -> Result<(), Failure> {
-        let zone = zone_of(flow);
+        let zone = flow.key_zone();
         let hash = |tuple: &Tuple| self.hasher.hash_one((tuple, zone));
         let (own, master) = (hash(&flow.orig), hash(&flow.master));
         self.waiting.insert(own);

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use proto_ctnl::render::EventKind;
 use proto_ctnl::{Flow, Present};
 
-use super::delete::zone_of;
-
 /// How long after a flow is in the table the event may come that tells of it: the kernel puts it there
 /// first.
 const BELATED: Duration = Duration::from_secs(1);
@@ -65,7 +63,7 @@ impl Shown {
     }
 
     fn key(&self, flow: &Flow) -> Option<Key> {
-        let key = || self.hasher.hash_one((flow.id, flow.orig, zone_of(flow)));
+        let key = || self.hasher.hash_one((flow.id, flow.orig, flow.key_zone()));
         flow.present.has(Present::ID).then(key)
     }
 

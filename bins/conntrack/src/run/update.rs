@@ -3,7 +3,6 @@
 use proto_ctnl::{Content, Flow, FlowMasks, Labels, Present, ProtoInfo, Sctp, Status, Tuple};
 
 use super::bulk::Bulk;
-use super::delete::zone_of;
 use super::dump::flows;
 use super::finish;
 use super::lookup::Lookup;
@@ -126,7 +125,7 @@ impl<'a> Change<'a> {
             wanted.present.insert(Present::LABELS);
             differs = true;
         }
-        let zone = zone_of(flow);
+        let zone = flow.key_zone();
         if zone != 0 {
             wanted.zone = zone;
             wanted.present.insert(Present::ZONE);
@@ -202,7 +201,7 @@ impl Updating<'_> {
             return self.add(flow, out);
         }
         let labelled = flow.present.has(Present::LABELS);
-        self.keys.push(Key { tuple: flow.orig, zone: zone_of(flow), labelled });
+        self.keys.push(Key { tuple: flow.orig, zone: flow.key_zone(), labelled });
         Ok(())
     }
 
