@@ -20,7 +20,7 @@ const MOVING: u32 = 2000;
 /// Snapshots that are taken meanwhile.
 const SNAPSHOTS: usize = 4;
 /// How long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A line about the flow of a number.
 fn line(word: &str, number: u32, options: &str) -> String {
