@@ -123,7 +123,7 @@ mod tests {
             text.starts_with("intake: filter (bpf(2) is not permitted)\nfilter: in user space\n")
         );
         let lines: Vec<_> = text.lines().collect();
-        let header = lines.iter().position(|line| line.contains("events")).expect("a header");
+        let header = lines.iter().position(|line| line.contains("overruns")).expect("a header");
         for line in &lines[header..=header + 2] {
             assert_eq!(line.split_whitespace().count(), COLUMNS.len());
             assert_eq!(line.len(), lines[header].len());
