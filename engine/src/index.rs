@@ -44,7 +44,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    const NONE: Self =
+    /// No flow's.
+    pub(crate) const NONE: Self =
         Self { address: KeyAddress::V4([0; 2]), l4: L4 { a: 0, b: 0 }, zone: 0, proto: 0 };
 
     pub(crate) fn new(tuple: &Tuple, zone: u16) -> Self {

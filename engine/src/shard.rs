@@ -9,20 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto_ctnl::{
-    Content as KernelContent, Expect, ExpectMessage, ExpectPresent, ExpectRef, Flow, FlowMessage,
-    FlowRef, Message, Messages, Present,
+    Content as KernelContent, DecodeError, Expect, ExpectMessage, ExpectPresent, ExpectRef, Flow,
+    FlowMessage, FlowRef, Message, Messages, Present,
 };
 use proto_sync::{EncodeOptions, FlowLayouts, Kind, Next, Token, encode_expect, encode_flow};
 
 use crate::alarm::{Alarm, AlarmTimes};
 use crate::bypass::Bypass;
-use crate::cache::{Change, FlowIndex};
+use crate::cache::{Change, FlowIndex, TOGETHER};
 use crate::caches::Caches;
 use crate::clock::Moment;
 use crate::config::Expectations;
 use crate::expects::ExpectIndex;
 use crate::filter::FlowFilter;
 use crate::inbox::Inbox;
+use crate::index::{Hashed, Key};
 use crate::kernel::{Effect, KernelConfig, KernelSide, Origin, Ports};
 use crate::log::FlowLog;
 use crate::mesh::{Content, Fate};
@@ -52,6 +53,14 @@ const EXPECT_TOKEN: u32 = 1 << 31;
 /// Whether a token is of a flow, and not of an expectation.
 pub(crate) const fn is_of_flow(token: Token) -> bool {
     token.index & EXPECT_TOKEN == 0
+}
+
+/// By which flow's entry a message is taken, if it is of a flow.
+fn key_of(message: &Option<KernelContent<'_>>) -> Key {
+    match message {
+        Some(KernelContent::Flow(flow)) => Key::new(&flow.orig(), flow.key_zone()),
+        _ => Key::NONE,
+    }
 }
 
 /// What a shard is told at start.
@@ -210,31 +219,53 @@ impl Shard {
 
     /// Messages from the kernel, one behind the other.
     pub fn on_kernel_datagram(&mut self, now: Moment, content: Content, datagram: &[u8]) {
-        for message in Messages::new(datagram) {
-            match message {
-                Ok(message) => self.on_message(now, content, &message),
-                Err(_) => self.counters.unknown += 1,
+        self.on_messages(now, content, Messages::new(datagram));
+    }
+
+    /// Events, one message each, in the order in which they came.
+    pub fn on_kernel_events(&mut self, now: Moment, events: &[&[u8]]) {
+        self.on_messages(now, Content::Events, events.iter().map(|event| Message::parse(event)));
+    }
+
+    /// Takes some messages at a time, so that the memory of their flows is fetched together.
+    fn on_messages<'a>(
+        &mut self,
+        now: Moment,
+        content: Content,
+        messages: impl Iterator<Item = Result<Message<'a>, DecodeError>>,
+    ) {
+        let mut messages = messages.map(|message| message.and_then(|m| m.content()).ok());
+        loop {
+            let mut some = [None; TOGETHER];
+            let mut count = 0;
+            for (place, message) in some.iter_mut().zip(&mut messages) {
+                *place = message;
+                count += 1;
+            }
+            let Some(some) = some.get(..count).filter(|some| !some.is_empty()) else { return };
+            let hashed = self.caches.internal.foresee(some.iter().map(key_of));
+            for (message, at) in some.iter().zip(&hashed) {
+                self.on_message(now, content, message.as_ref(), at);
             }
         }
     }
 
-    /// One message from the kernel.
-    pub fn on_kernel_message(&mut self, now: Moment, content: Content, message: &[u8]) {
-        match Message::parse(message) {
-            Ok(message) => self.on_message(now, content, &message),
-            Err(_) => self.counters.unknown += 1,
-        }
-    }
-
-    fn on_message(&mut self, now: Moment, content: Content, message: &Message<'_>) {
-        match (message.content(), content) {
-            (Ok(KernelContent::Flow(flow)), Content::Dump) => {
-                if !self.bypass_dump(now, &flow) {
-                    self.kernel.on_dump_message(now.at, &mut self.caches, &flow);
+    /// `at` is where a flow's entry is, or would be.
+    fn on_message(
+        &mut self,
+        now: Moment,
+        content: Content,
+        message: Option<&KernelContent<'_>>,
+        at: &Hashed,
+    ) {
+        match (message, content) {
+            (Some(KernelContent::Flow(flow)), Content::Dump) => {
+                if !self.bypass_dump(now, flow) {
+                    self.kernel.on_dump_message(now.at, &mut self.caches, flow);
                 }
             }
-            (Ok(KernelContent::Flow(flow)), _) => self.on_event(now, &flow),
-            (Ok(KernelContent::Expect(expect)), Content::Dump) => {
+            (Some(KernelContent::Flow(flow)), _) => self.on_event(now, flow, at),
+            (Some(KernelContent::Expect(expect)), Content::Dump) => {
                 self.expect = Expect::default();
                 if expect.write_to(&mut self.expect).is_err() {
                     self.counters.unknown += 1;
@@ -245,14 +276,14 @@ impl Shard {
                     self.kernel.on_dump_expect(now.at, &mut self.caches, &expect);
                 }
             }
-            (Ok(KernelContent::Expect(expect)), _) => {
+            (Some(KernelContent::Expect(expect)), _) => {
                 self.counters.events += 1;
                 let origin = self.kernel.origin(expect.port(), &self.ports);
                 let effect = match expect.what() {
                     ExpectMessage::Destroy => origin.on_destroy(),
                     _ => origin.on_change(),
                 };
-                self.on_expect(now, &expect, effect);
+                self.on_expect(now, expect, effect);
             }
             _ => self.counters.unknown += 1,
         }
@@ -264,7 +295,7 @@ impl Shard {
         self.counters.filtered += events;
     }
 
-    fn on_event(&mut self, now: Moment, event: &FlowRef<'_>) {
+    fn on_event(&mut self, now: Moment, event: &FlowRef<'_>, at: &Hashed) {
         self.counters.events += 1;
         self.scratch.clear();
         if event.write_to(&mut self.scratch).is_err() {
@@ -273,35 +304,34 @@ impl Shard {
         }
         let origin = self.kernel.origin(event.port(), &self.ports);
         if event.what() == FlowMessage::Destroy {
-            self.on_destroy(now, event, origin);
+            self.on_destroy(now, event, at, origin);
         } else if self.filter.passes(&self.scratch) {
-            self.on_change(now, event, origin);
+            self.on_change(now, event, at, origin);
         } else {
             self.counters.filtered += 1;
         }
     }
 
-    fn on_change(&mut self, now: Moment, event: &FlowRef<'_>, origin: Origin) {
+    fn on_change(&mut self, now: Moment, event: &FlowRef<'_>, at: &Hashed, origin: Origin) {
         if self.bypass_event(now, event, origin) {
             return;
         }
         let effect = origin.on_change();
         let internal = &mut self.caches.internal;
-        let at = internal.hashed(&event.orig(), event.key_zone());
         let stored = match effect {
-            Effect::Follow if internal.find_hashed(&at).is_none() => return,
+            Effect::Follow if internal.find_hashed(at).is_none() => return,
             Effect::Confirm => {
                 self.kernel.confirm(now.at, &mut self.caches, event);
                 return;
             }
             Effect::Cache if event.what() == FlowMessage::New => {
-                internal.adopt_at(&at, &self.scratch, now.secs)
+                internal.adopt_at(at, &self.scratch, now.secs)
             }
             Effect::CacheAndSend if event.what() == FlowMessage::New => {
-                internal.replace_at(&at, &self.scratch, now.secs)
+                internal.replace_at(at, &self.scratch, now.secs)
             }
             Effect::Follow | Effect::Cache | Effect::CacheAndSend => {
-                let stored = internal.merge_at(&at, &self.scratch, now.secs);
+                let stored = internal.merge_at(at, &self.scratch, now.secs);
                 if let Ok(stored) = stored
                     && !self.scratch.present.has(Present::MARK)
                 {
@@ -319,7 +349,7 @@ impl Shard {
         }
     }
 
-    fn on_destroy(&mut self, now: Moment, event: &FlowRef<'_>, origin: Origin) {
+    fn on_destroy(&mut self, now: Moment, event: &FlowRef<'_>, at: &Hashed, origin: Origin) {
         let flow = &self.scratch;
         if !self.filter.passes_end(flow) {
             self.counters.filtered += 1;
@@ -331,7 +361,7 @@ impl Shard {
         }
         let flow = &self.scratch;
         let zone = flow.key_zone();
-        let found = self.caches.internal.find(&flow.orig, zone);
+        let found = self.caches.internal.find_hashed(at);
         // Whose the others were is not known.
         if found.is_some() {
             self.count_traffic();

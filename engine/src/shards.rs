@@ -225,7 +225,7 @@ impl Shards {
     /// A kernel message, an event or an entry of a dump, for the shard that `tuple` belongs to.
     pub fn kernel_message(&mut self, content: Content, tuple: &Tuple, message: &[u8]) {
         match self.route(tuple) {
-            0 => self.local.on_kernel_message(self.now, content, message),
+            0 => self.local.on_kernel_datagram(self.now, content, message),
             k => {
                 if !self.remotes[k - 1].inbound(content, message) {
                     self.dropped.events += 1;

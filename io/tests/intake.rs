@@ -62,7 +62,9 @@ impl Reader {
     fn turn(&mut self) {
         let seen = &mut self.seen;
         for (shard, part) in self.parts.iter_mut().enumerate() {
-            while part.drain(100, |m| seen.push((shard, m.to_vec()))).more {}
+            while part.drain(100, |some| seen.extend(some.iter().map(|m| (shard, m.to_vec())))).more
+            {
+            }
         }
         self.ring.wait(1, Duration::from_millis(2)).unwrap();
         while let Some(completion) = self.ring.next_completion() {

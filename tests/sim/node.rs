@@ -314,7 +314,7 @@ impl Node {
             let Some(event) = self.seats[0].take_event() else { break };
             any = true;
             if self.settings.sorted {
-                self.hub.shards.local.on_kernel_message(moment, Content::Events, &event);
+                self.hub.shards.local.on_kernel_datagram(moment, Content::Events, &event);
             } else {
                 self.hub.on_events(&event);
             }
@@ -393,7 +393,7 @@ impl Node {
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.seats[k].take_event() else { break };
             any = true;
-            worker.shard.on_kernel_message(moment, Content::Events, &event);
+            worker.shard.on_kernel_datagram(moment, Content::Events, &event);
         }
         let more = !self.seats[k].intake.is_empty();
         let (taken, come) = self.seats[k].intake_at();

@@ -13,7 +13,6 @@ use super::tokens::Token;
 use crate::clock::Moment;
 use crate::kernel::{LOOK_BURST, Ports};
 use crate::log::Log;
-use crate::mesh::Content;
 use crate::shard::Shard;
 
 /// Events taken in one turn: at a few hundred nanoseconds each this is below the 5 ms after which
@@ -137,9 +136,8 @@ impl ShardIo {
     /// filter kept from it: they woke nobody, so every turn looks. `awaited`: a reading of the table
     /// waits for what has come.
     pub(super) fn drain(&mut self, now: Moment, shard: &mut Shard, awaited: bool) -> Found {
-        let drained = self.intake.drain(EVENTS_PER_TURN, |message| {
-            shard.on_kernel_message(now, Content::Events, message);
-        });
+        let drained =
+            self.intake.drain(EVENTS_PER_TURN, |events| shard.on_kernel_events(now, events));
         let any = drained.messages > 0;
         shard.counters.drains += u64::from(any);
         let filtered = self.intake.filtered();

@@ -122,7 +122,7 @@ impl WorkerThread {
         match Token::from_raw(token) {
             Some(Token::Intake) => {
                 self.io.by_socket(outcome, |message| {
-                    shard.on_kernel_message(now, Content::Events, message);
+                    shard.on_kernel_datagram(now, Content::Events, message);
                 })?;
             }
             Some(Token::Kernel(_)) => ShardIo::on_answer(now.at, &outcome, shard),

@@ -18,7 +18,7 @@
 //! part.start(ring, EVENTS)?;
 //! loop {
 //!     let mut event = |message: &[u8]| println!("{} octets", message.len());
-//!     let drained = part.drain(4096, &mut event);
+//!     let drained = part.drain(4096, |events| events.iter().copied().for_each(&mut event));
 //!     while let Some(completion) = ring.next_completion() {
 //!         if completion.token == EVENTS {
 //!             part.handle(completion.outcome, &mut event)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proto_ctnl::bpf::{CONTROL_BYTES_PER_SHARD, CONTROL_FILTERED, CONTROL_LOST};
 
 use super::IntakeKind;
-use super::bpfring::{BpfRing, Found as BpfFound};
+use super::bpfring::{BpfRing, Found as BpfFound, TOGETHER};
 use crate::error::{Context as _, IoError};
 use crate::fd::Fd;
 use crate::map::Mapping;
@@ -178,13 +178,19 @@ impl ShardIntake {
         }
     }
 
-    /// Hands out what waits in this shard's ring, at most `budget` messages, in place: a message
-    /// is gone when the call for it returns. Does nothing where events come by sockets.
+    /// Hands out what waits in this shard's ring, at most `budget` messages, in place: messages
+    /// are gone when the call for them returns. Does nothing where events come by sockets.
     ///
     /// All these messages belong to this shard.
-    pub fn drain(&mut self, budget: usize, mut visit: impl FnMut(&[u8])) -> Drained {
+    pub fn drain(&mut self, budget: usize, mut visit: impl FnMut(&[&[u8]])) -> Drained {
         let Some((ring, ..)) = &mut self.ring else { return Drained::default() };
-        let found = ring.drain(budget, |record| visit(message_in(record)));
+        let found = ring.drain(budget, |records| {
+            let mut messages = [&[][..]; TOGETHER];
+            for (message, record) in messages.iter_mut().zip(records) {
+                *message = message_in(record);
+            }
+            visit(&messages[..records.len()]);
+        });
         self.by_ring += found.messages as u64;
         let BpfFound { messages, more, busy, taken, come } = found;
         Drained { messages, more, busy, taken, come }
