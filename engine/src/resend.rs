@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Time from a failure of a link to the sending of everything: a link that has just come up may
 /// work at this end alone.
-const DELAY: Duration = Duration::from_secs(1);
+pub(crate) const DELAY: Duration = Duration::from_secs(1);
 
 /// What is to be sent once more, and when.
 #[derive(Debug, Default)]

@@ -73,6 +73,29 @@ fn a_device_that_could_not_carry_ipv6_is_used_again() {
     }
 }
 
+/// Nobody heard what was asked, and without acknowledgements it was not said again: a backup that had
+/// started before its link was up did not know the flows that were there before. It told its own once
+/// a second, to nobody.
+#[test]
+fn what_was_asked_without_a_link_is_asked_when_there_is_one() {
+    need_root!();
+    // The original tells nobody of its flows because its link has returned.
+    let setup = |make| Setup::new(make, Mode::Notrack, Link::Udp);
+    let mut pair = Pair::new(setup(Make::Original), setup(Make::Ours));
+    pair.a.start();
+    Kernel::of(&pair.a.ns).create(&plain(0, 100));
+    wait_equal(LIMIT, "flows of the sender", &100, || pair.a.cached(true));
+    pair.b.ns.ip("link set sync0 down");
+    pair.b.start();
+    pair.b.told("device `sync0' is down");
+    std::thread::sleep(Duration::from_secs(2));
+    pair.b.ns.ip("link set sync0 up");
+    wait_equal(LIMIT, "flows of the receiver", &100, || pair.b.cached(false));
+    // At its start, and when the link is back.
+    let told = pair.b.log().matches("sending bulk update").count();
+    assert!(told <= 2, "all was told {told} times");
+}
+
 /// What a link has not delivered is given up when another one takes its place, and without
 /// acknowledgements nobody asks for it. That a connection breaks later sends all again, but only
 /// after five seconds of silence.

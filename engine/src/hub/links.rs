@@ -6,6 +6,7 @@ use proto_sync::BrokenStream;
 
 use super::Hub;
 use crate::link::Switch;
+use crate::resend::{self, Resend};
 use crate::snapshot::LinkStatus;
 
 impl Hub {
@@ -60,9 +61,18 @@ impl Hub {
             }
             LinkStatus::Down => self.log.warning(format_args!("device `{device}' is down")),
         }
-        // What is sent without a carrier is lost without an error.
-        if k == self.links.current() && status == LinkStatus::Running {
-            self.link_failed(now);
+        if status == LinkStatus::Running && self.links.none_left() {
+            self.link_is_back(now);
+        }
+    }
+
+    /// The first link is well after none was: nobody heard what was told and asked meanwhile, and
+    /// what had a link but no carrier was lost without an error.
+    fn link_is_back(&mut self, now: Instant) {
+        self.resend = Resend::default();
+        self.link_failed(now);
+        if let Some(at) = &mut self.request_at {
+            *at = (*at).max(now + resend::DELAY);
         }
     }
 

@@ -120,7 +120,8 @@ pub struct Hub {
     /// When everything is to be sent again because a link failed, or the peer asked soon after it
     /// got all.
     resend: Resend,
-    /// When the peer is to be asked for everything, because messages of it were dropped.
+    /// When the peer is to be asked for everything, because messages of it were dropped or there was
+    /// no link when it was asked.
     request_at: Option<Instant>,
     /// How long that waits if what the peer tells is too much.
     patience: patience::Patience,
@@ -378,9 +379,8 @@ impl Hub {
             session,
             self.plan.poll_timeout(),
             self.audit.due,
-            self.resend.poll_timeout(),
             self.links.poll_timeout(),
-            self.request_at,
+            self.resync_due(),
             self.purge_at,
             self.poll_at,
             self.listing.poll_timeout(),

@@ -59,6 +59,10 @@ impl Hub {
 
     /// Asks for everything, and sends everything, if it is time.
     pub(super) fn resync_turn(&mut self, now: Instant) {
+        if self.links.none_left() {
+            // It would be in vain, and once more every second.
+            return;
+        }
         if self.request_at.take_if(|at| *at <= now).is_some() {
             self.request_resync();
         }
@@ -68,11 +72,21 @@ impl Hub {
         }
     }
 
+    /// When [`Self::resync_turn`] has something to do at the latest. That a link is back is news.
+    pub(super) fn resync_due(&self) -> Option<Instant> {
+        let due = || self.resend.poll_timeout().into_iter().chain(self.request_at).min();
+        if self.links.none_left() { None } else { due() }
+    }
+
     /// Asks the peer for its flows.
     pub fn request_resync(&mut self) {
         if let Some(session) = &mut self.session {
             if session.request_resync() {
                 self.log.notice(format_args!("resync requested"));
+                if !self.acknowledged && self.links.none_left() {
+                    // The session says it once.
+                    self.request_at = Some(self.now);
+                }
             } else {
                 self.log.notice(format_args!(
                     "no resync can be requested in mode ALARM: the other node repeats its flows \

@@ -153,8 +153,7 @@ impl Daemon {
         let now = Moment::new(plan.began, plan.began);
         let shards = Shards::new(local, remotes, now);
         let links = plan.links(&channels);
-        let mut hub = Hub::new(plan.hub(shards, links, base, parts.console), plan.began);
-        plan.ask(&mut hub);
+        let hub = Hub::new(plan.hub(shards, links, base, parts.console), plan.began);
         let expectations = plan.expectations != Expectations::Off;
         let mut hub = HubThread {
             hub,
@@ -177,7 +176,11 @@ impl Daemon {
             flow_log: parts.flow_log,
             stopping: false,
         };
-        let started = hub.start().and_then(|()| hub.settle());
+        let started = hub.start().and_then(|()| {
+            // Only now it is known whether there is a link to ask over.
+            plan.ask(&mut hub.hub);
+            hub.settle()
+        });
         let daemon = Self { hub, workers: crew.threads };
         match started {
             Ok(()) => Ok(daemon),
