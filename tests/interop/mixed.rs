@@ -63,6 +63,18 @@ fn understand(a: Make, b: Make, mode: Mode, link: Link) {
 
 cases! {
     understand;
+    ours_to_original_ftfw_multicast6: Ours to Original, Ftfw over Multicast6;
+    ours_to_original_ftfw_tcp6: Ours to Original, Ftfw over Tcp6;
+    ours_to_original_notrack_udp6: Ours to Original, Notrack over Udp6;
+    ours_to_original_notrack_multicast6: Ours to Original, Notrack over Multicast6;
+    ours_to_original_alarm_udp6: Ours to Original, Alarm over Udp6;
+    ours_to_original_alarm_tcp6: Ours to Original, Alarm over Tcp6;
+    original_to_ours_ftfw_udp6: Original to Ours, Ftfw over Udp6;
+    original_to_ours_ftfw_tcp6: Original to Ours, Ftfw over Tcp6;
+    original_to_ours_notrack_multicast6: Original to Ours, Notrack over Multicast6;
+    original_to_ours_notrack_tcp6: Original to Ours, Notrack over Tcp6;
+    original_to_ours_alarm_udp6: Original to Ours, Alarm over Udp6;
+    original_to_ours_alarm_multicast6: Original to Ours, Alarm over Multicast6;
     ours_to_original_ftfw_udp: Ours to Original, Ftfw over Udp;
     ours_to_original_ftfw_udp6: Ours to Original, Ftfw over Udp6;
     ours_to_original_ftfw_multicast: Ours to Original, Ftfw over Multicast;

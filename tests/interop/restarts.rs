@@ -93,6 +93,13 @@ cases! {
     the_original_comes_back_as_sender_alarm_tcp: Original to Ours, Alarm over Tcp;
     the_original_comes_back_as_sender_ftfw_tcp6: Original to Ours, Ftfw over Tcp6;
     the_original_comes_back_as_sender_alarm_multicast6: Original to Ours, Alarm over Multicast6;
+    the_original_comes_back_as_sender_alarm_udp6: Original to Ours, Alarm over Udp6;
+    the_original_comes_back_as_sender_alarm_tcp6: Original to Ours, Alarm over Tcp6;
+    the_original_comes_back_as_sender_ftfw_udp6: Original to Ours, Ftfw over Udp6;
+    the_original_comes_back_as_sender_ftfw_multicast6: Original to Ours, Ftfw over Multicast6;
+    the_original_comes_back_as_sender_notrack_multicast6: Original to Ours, Notrack over Multicast6;
+    the_original_comes_back_as_sender_notrack_udp: Original to Ours, Notrack over Udp;
+    the_original_comes_back_as_sender_notrack_tcp6: Original to Ours, Notrack over Tcp6;
     ours_comes_back_as_sender_ftfw_udp: Ours to Original, Ftfw over Udp;
     ours_comes_back_as_sender_ftfw_tcp6: Ours to Original, Ftfw over Tcp6;
     ours_comes_back_as_sender_ftfw_multicast: Ours to Original, Ftfw over Multicast;
@@ -110,6 +117,12 @@ cases! {
     the_original_comes_back_to_ours_ftfw_udp6: Ours to Original, Ftfw over Udp6;
     the_original_comes_back_to_ours_ftfw_multicast6: Ours to Original, Ftfw over Multicast6;
     the_original_comes_back_to_ours_notrack_tcp6: Ours to Original, Notrack over Tcp6;
+    the_original_comes_back_to_ours_ftfw_tcp6: Ours to Original, Ftfw over Tcp6;
+    the_original_comes_back_to_ours_notrack_udp6: Ours to Original, Notrack over Udp6;
+    the_original_comes_back_to_ours_notrack_multicast6: Ours to Original, Notrack over Multicast6;
+    the_original_comes_back_to_ours_alarm_udp6: Ours to Original, Alarm over Udp6;
+    the_original_comes_back_to_ours_alarm_tcp6: Ours to Original, Alarm over Tcp6;
+    the_original_comes_back_to_ours_alarm_multicast6: Ours to Original, Alarm over Multicast6;
     ours_comes_back_to_the_original_ftfw_udp6: Original to Ours, Ftfw over Udp6;
     ours_comes_back_to_the_original_ftfw_multicast6: Original to Ours, Ftfw over Multicast6;
     the_original_comes_back_to_ours_ftfw_udp: Ours to Original, Ftfw over Udp;
