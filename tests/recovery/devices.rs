@@ -6,6 +6,7 @@ use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::plain;
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
+use shardtrack_tests::netns::Netns;
 use shardtrack_tests::peer::{Link, Make, Mode, Pair, SYNC_DEVICE, Setup};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -32,6 +33,41 @@ fn a_device_that_is_made_anew_is_used_again() {
             wait_equal(LIMIT, &what, &all, || pair.b.cached(false));
             pair.a.ns.ip("link del sync0");
             pair.wire(0);
+        }
+    }
+}
+
+/// A device that was away takes its index along if that is free, and may be made with the one it had:
+/// that it lost its membership of the group was seen by another index only. Nobody heard anything any
+/// more until the daemon was started again.
+#[test]
+fn a_device_that_returns_with_its_index_is_used_again() {
+    need_root!();
+    for link in [Link::Multicast, Link::Multicast6] {
+        let setup = || Setup::new(Make::Ours, Mode::Ftfw, link);
+        let mut pair = Pair::new(setup(), setup());
+        pair.start();
+        let index = || {
+            let line = pair.a.ns.ip(&format!("-o link show {SYNC_DEVICE}"));
+            line.split(':').next().map(str::to_owned)
+        };
+        let elsewhere = Netns::new("elsewhere");
+        let mut kernel = Kernel::of(&pair.b.ns);
+        let before = index();
+        for round in 0..3 {
+            kernel.create(&plain(100 * round, 100));
+            let all = u64::from(100 * (round + 1));
+            let what = format!("flows of the receiver over {link:?} in round {round}");
+            wait_equal(LIMIT, &what, &all, || pair.a.cached(false));
+            pair.a.ns.ip(&format!("link set {SYNC_DEVICE} netns {}", elsewhere.name()));
+            // Later it is back before anybody has looked.
+            if round == 0 {
+                pair.a.told("device `sync0' is down");
+            }
+            elsewhere.ip(&format!("link set {SYNC_DEVICE} netns {}", pair.a.ns.name()));
+            pair.address(0);
+            pair.a.ns.ip(&format!("link set {SYNC_DEVICE} up"));
+            assert_eq!(index(), before, "with another index it would show nothing");
         }
     }
 }
@@ -67,7 +103,7 @@ fn a_device_that_could_not_carry_ipv6_is_used_again() {
                     }
                 }
                 mtu(1500);
-                pair.address6(0);
+                pair.address(0);
             }
         }
     }

@@ -226,16 +226,16 @@ impl Channel {
         }
         if self.interface.index() != self.index {
             self.use_new_device()?;
-        } else if self.is_ipv6() {
-            self.keep_ipv6()?;
+        } else {
+            self.keep_device()?;
         }
         Ok(())
     }
 
     /// A device with a smaller MTU loses its IPv6 addresses and memberships of groups, and gets
-    /// neither back with a larger one.
-    fn keep_ipv6(&mut self) -> Result<(), IoError> {
-        if self.interface.mtu() < IPV6_MTU_MIN {
+    /// neither back with a larger one. One that was away has none, and may have its index again.
+    fn keep_device(&mut self) -> Result<(), IoError> {
+        if self.is_ipv6() && self.interface.mtu() < IPV6_MTU_MIN {
             let error = std::io::Error::from(Errno::MSGSIZE);
             return Err(IoError::new("use IPv6 over the device", self.interface.name(), error));
         }

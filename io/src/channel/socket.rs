@@ -180,16 +180,37 @@ pub(super) fn change_device(
     join(&receiver, group, None, new)
 }
 
-/// Whether the device with index `index` takes what comes to the channel's IPv6 group. The socket does
-/// not know when it has ceased to. Where nobody tells, it does.
+/// Whether the device with index `index` takes what comes to the channel's group. The socket does not
+/// know when it has ceased to. Where nobody tells, it does.
 pub(super) fn is_member(kind: &ChannelKind, index: u32) -> bool {
-    let ChannelKind::Multicast { group: IpAddr::V6(group), .. } = *kind else { return true };
-    let Ok(groups) = std::fs::read_to_string("/proc/thread-self/net/igmp6") else { return true };
-    let (index, group) = (index.to_string(), format!("{:032x}", group.to_bits()));
-    groups.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace();
-        words.next() == Some(&index) && words.nth(1) == Some(&group)
-    })
+    let ChannelKind::Multicast { group, .. } = *kind else { return true };
+    let file = if group.is_ipv6() { "igmp6" } else { "igmp" };
+    let Ok(groups) = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")) else {
+        return true;
+    };
+    let index = index.to_string();
+    match group {
+        IpAddr::V4(group) => {
+            let group = format!("{:08X}", u32::from_ne_bytes(group.octets()));
+            // Lines of groups are indented, below the one of their device.
+            let mut here = false;
+            groups.lines().any(|line| {
+                let word = line.split_ascii_whitespace().next();
+                if line.starts_with('\t') {
+                    return here && word == Some(&group);
+                }
+                here = word == Some(&index);
+                false
+            })
+        }
+        IpAddr::V6(group) => {
+            let group = format!("{:032x}", group.to_bits());
+            groups.lines().any(|line| {
+                let mut words = line.split_ascii_whitespace();
+                words.next() == Some(&index) && words.nth(1) == Some(&group)
+            })
+        }
+    }
 }
 
 /// A socket for one attempt to connect, and where to.

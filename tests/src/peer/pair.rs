@@ -29,22 +29,18 @@ impl Pair {
     /// Makes sync link `n`.
     pub fn wire(&self, n: u8) {
         let device = sync_device(n);
-        let addresses = |index| {
-            let [global, link_local] = addresses6(n, index);
-            [format!("{}/24", sync_address_of(n, index)), global, link_local]
-        };
-        let (one, two) = (addresses(1), addresses(2));
+        let (one, two) = (addresses(n, 1), addresses(n, 2));
         Netns::wire(
             (&self.a.ns, &device, &one.each_ref().map(String::as_str)),
             (&self.b.ns, &device, &two.each_ref().map(String::as_str)),
         );
     }
 
-    /// Gives the ends of sync link `n` their IPv6 addresses again, after they have lost them.
-    pub fn address6(&self, n: u8) {
+    /// Gives the ends of sync link `n` their addresses again, after they have lost them.
+    pub fn address(&self, n: u8) {
         let device = sync_device(n);
         for (node, index) in [(&self.a, 1), (&self.b, 2)] {
-            for address in addresses6(n, index) {
+            for address in addresses(n, index) {
                 node.ns.ip(&format!("addr replace {address} dev {device} nodad"));
             }
         }
@@ -78,8 +74,11 @@ impl Pair {
     }
 }
 
-/// IPv6 addresses of node `index` on sync link `n`, with the lengths of their prefixes.
-fn addresses6(n: u8, index: u8) -> [String; 2] {
-    [sync_address6_of(n, index), link_local_address_of(n, index)]
-        .map(|address| format!("{address}/64"))
+/// Addresses of node `index` on sync link `n`, with the lengths of their prefixes.
+fn addresses(n: u8, index: u8) -> [String; 3] {
+    [
+        format!("{}/24", sync_address_of(n, index)),
+        format!("{}/64", sync_address6_of(n, index)),
+        format!("{}/64", link_local_address_of(n, index)),
+    ]
 }
