@@ -126,6 +126,8 @@ pub struct Cache {
     pub(crate) index: Index,
     pub(crate) silent: Bitmap,
     pub(crate) unread: Bitmap,
+    /// What only a reading showed, where it may be a peer's.
+    pub(crate) unclaimed: Bitmap,
     pub(crate) tombstones: Tombstones,
     pub(crate) epoch: bool,
     pub(crate) unheld: Unheld,
@@ -145,6 +147,7 @@ impl Cache {
             index: Index::new(limit, config.seed),
             silent: Bitmap::default(),
             unread: Bitmap::default(),
+            unclaimed: Bitmap::default(),
             tombstones: Tombstones::default(),
             epoch: false,
             unheld: Unheld::Nothing,
@@ -462,6 +465,7 @@ impl Cache {
         self.extras.free(&entry);
         self.silent.unset(slot);
         self.unread.unset(slot);
+        self.unclaimed.unset(slot);
         self.table.release(slot);
     }
 
@@ -521,6 +525,7 @@ impl Cache {
         self.index.clear();
         self.silent.clear();
         self.unread.clear();
+        self.unclaimed.clear();
         self.tombstones.end();
         self.epoch = false;
         self.unheld = Unheld::Flows;
@@ -531,7 +536,8 @@ impl Cache {
     pub fn verify(&self) {
         self.table.verify();
         assert_eq!(self.index.len(), self.len() as usize, "index and slots");
-        let (mut sides, mut contexts, mut pairs, mut silent, mut unread) = (0, 0, 0, 0, 0);
+        let (mut sides, mut contexts, mut pairs) = (0, 0, 0);
+        let (mut silent, mut unread, mut unclaimed) = (0, 0, 0);
         for slot in self.table.slots() {
             let entry = self.table.at(slot);
             let at = self.hashed(&entry.orig(&self.extras.pairs), entry.zone());
@@ -543,6 +549,7 @@ impl Cache {
             pairs += entry.pairs();
             silent += u32::from(self.silent.has(slot));
             unread += u32::from(self.unread.has(slot));
+            unclaimed += u32::from(self.unclaimed.has(slot));
             let watched = self.silent.has(slot) || self.unread.has(slot);
             assert!(!(self.table.is_dead(slot) && watched), "dead and asked for");
         }
@@ -552,6 +559,7 @@ impl Cache {
         assert_eq!(held, self.extras.pairs.len(), "free pairs");
         assert_eq!(self.silent.count(), silent, "silent flows");
         assert_eq!(self.unread.count(), unread, "unread flows");
+        assert_eq!(self.unclaimed.count(), unclaimed, "flows that may be a peer's");
         assert!(self.len() <= self.limit, "more flows than the limit");
     }
 }

@@ -292,6 +292,22 @@ impl Cache {
         true
     }
 
+    /// Only a reading showed the flow, which may be a peer's: what peers tell goes into the kernel.
+    pub(crate) fn disclaim(&mut self, index: FlowIndex) {
+        self.unclaimed.grow(self.table.capacity());
+        self.unclaimed.set(index.raw());
+    }
+
+    /// The kernel told of the flow, and no peer did.
+    pub(crate) fn claim(&mut self, index: FlowIndex) {
+        self.unclaimed.unset(index.raw());
+    }
+
+    /// Whether the flow may be a peer's.
+    pub(crate) fn is_unclaimed(&self, index: FlowIndex) -> bool {
+        self.unclaimed.has(index.raw())
+    }
+
     /// The flow is current.
     pub fn touch(&mut self, index: FlowIndex) {
         self.table.touch(index.raw());

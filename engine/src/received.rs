@@ -249,34 +249,63 @@ mod tests {
         assert_eq!(outcomes.iter().find_map(settled), Some(2), "{outcomes:?}");
     }
 
+    /// An event of the kernel that a request from this port caused.
+    fn event(shard: &mut Shard, now: Moment, flow: &Flow, kind: u16, flags: u16, port: u32) {
+        let mut buffer = [0; 1024];
+        let mut encoder = Encoder::new(&mut buffer);
+        encoder.flow_new(flow, FlowMasks::default(), flags, 0).unwrap();
+        let mut message = encoder.bytes().to_vec();
+        message[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message[6..8].copy_from_slice(&flags.to_ne_bytes());
+        message[12..16].copy_from_slice(&port.to_ne_bytes());
+        shard.on_kernel_datagram(now, Content::Events, &message);
+    }
+
+    const NEW: u16 = flag::CREATE | flag::EXCL;
+
+    /// How much the shard has to tell its peer.
+    fn told(shard: &mut Shard) -> usize {
+        let mut room = [0; 1024];
+        let next = || matches!(shard.next_change(&mut room), Next::Message { .. }).then_some(());
+        std::iter::from_fn(next).count()
+    }
+
+    /// What the peer ended may have begun there again: an end that is told back would be of that.
+    #[test]
+    fn what_the_peer_ended_is_told_to_it_by_nobody() {
+        let (mut shard, now) = injecting();
+        event(&mut shard, now, &flow(1), msg::CT_NEW, NEW, 0);
+        assert_eq!(told(&mut shard), 1);
+        event(&mut shard, now, &flow(1), msg::CT_NEW, 0, 0);
+        event(&mut shard, now, &flow(1), msg::CT_DELETE, 0, PORTS.write);
+        shard.order(now, Order::Bulk);
+        shard.work(now.at);
+        assert_eq!(told(&mut shard), 0);
+    }
+
+    /// The end of an own flow waits to be told when the peer begins one of the same tuple.
+    #[test]
+    fn the_end_of_what_was_before_is_not_told_of_what_the_peer_began() {
+        let (mut shard, now) = injecting();
+        event(&mut shard, now, &flow(1), msg::CT_NEW, NEW, 0);
+        assert_eq!(told(&mut shard), 1);
+        event(&mut shard, now, &flow(1), msg::CT_DELETE, 0, 0);
+        event(&mut shard, now, &flow(1), msg::CT_NEW, NEW, PORTS.write);
+        assert_eq!(told(&mut shard), 0);
+    }
+
     /// A flow of the peer is taken for an own one if the kernel's table is read.
     #[test]
     fn what_the_peer_changes_is_followed_where_it_is_known() {
         let (mut shard, now) = injecting();
-        let event = |shard: &mut Shard, flow: &Flow, flags: u16, origin: u32| {
-            let mut buffer = [0; 1024];
-            let mut encoder = Encoder::new(&mut buffer);
-            encoder.flow_new(flow, FlowMasks::default(), flags, 0).unwrap();
-            let mut message = encoder.bytes().to_vec();
-            message[12..16].copy_from_slice(&origin.to_ne_bytes());
-            shard.on_kernel_datagram(now, Content::Events, &message);
-        };
-        let told = |shard: &mut Shard| {
-            let mut room = [0; 1024];
-            std::iter::from_fn(|| match shard.next_change(&mut room) {
-                Next::Message { .. } => Some(()),
-                _ => None,
-            })
-            .count()
-        };
-        event(&mut shard, &flow(1), flag::CREATE | flag::EXCL, 0);
+        event(&mut shard, now, &flow(1), msg::CT_NEW, NEW, 0);
         assert_eq!(told(&mut shard), 1);
-        for flags in [0, flag::CREATE | flag::EXCL] {
+        for flags in [0, NEW] {
             for port in [1, 2] {
                 let mut changed = flow(port);
                 changed.mark = 7;
                 changed.present.insert(Present::MARK);
-                event(&mut shard, &changed, flags, PORTS.write);
+                event(&mut shard, now, &changed, msg::CT_NEW, flags, PORTS.write);
             }
         }
         assert_eq!(told(&mut shard), 0, "the peer knows");

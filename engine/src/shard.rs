@@ -319,7 +319,13 @@ impl Shard {
         let effect = origin.on_change();
         let internal = &mut self.caches.internal;
         let stored = match effect {
-            Effect::Follow if internal.find_hashed(at).is_none() => return,
+            Effect::Follow if internal.find_hashed(at).is_none() => {
+                // The end that is still to be told is of the flow before.
+                if let Some(slot) = internal.find_key(at) {
+                    internal.remove(FlowIndex::from_raw(slot));
+                }
+                return;
+            }
             Effect::Confirm => {
                 self.kernel.confirm(now.at, &mut self.caches, event);
                 return;
@@ -343,6 +349,7 @@ impl Shard {
         // A full cache counts the flow itself; the next update tries again.
         if let (Ok(stored), Effect::CacheAndSend, true) = (stored, effect, self.replicates) {
             internal.mark_changed(stored.index);
+            internal.claim(stored.index);
             if internal.has_unread() {
                 self.kernel.read_soon(now.at);
             }
@@ -370,6 +377,13 @@ impl Shard {
         let internal = &mut self.caches.internal;
         match (found, origin.on_destroy()) {
             (None, _) => internal.note_destroyed(&flow.orig, zone),
+            // A peer whose flow it is may see packets of it, which nobody tells: that it ran out
+            // here is no reason to end it there.
+            (Some(index), Effect::CacheAndSend)
+                if internal.is_unclaimed(index) && !flow.present.has(Present::TIMEOUT) =>
+            {
+                internal.remove(index);
+            }
             (Some(index), Effect::CacheAndSend | Effect::Confirm) if self.replicates => {
                 internal.kill(index);
             }
@@ -377,7 +391,8 @@ impl Shard {
             // such an end the peer must hear some time. So it must of one whose begin is on its way
             // when the kernel's table is flushed: it may arrive when the peer has been flushed too.
             (Some(index), Effect::Cache)
-                if origin == Origin::Commit || internal.is_under_way(index) =>
+                if origin == Origin::Commit
+                    || origin == Origin::Flush && internal.is_under_way(index) =>
             {
                 internal.end_quietly(index);
             }

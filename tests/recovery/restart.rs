@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use proto_ctnl::Flow;
 use shardtrack_tests::cond::{wait_equal, wait_until};
 use shardtrack_tests::flows::{marked, plain};
 use shardtrack_tests::kernel::Kernel;
 use shardtrack_tests::need_root;
-use shardtrack_tests::peer::{Link, Make, Mode, Pair, Setup};
+use shardtrack_tests::peer::{Link, Make, Mode, Node, Pair, Setup};
 use shardtrack_tests::table::{Masks, assert_same, cache_lines};
 
 /// How long a node may take to converge after its return.
@@ -132,4 +133,37 @@ fn what_the_peer_changed_is_not_kept_as_it_was() {
         pair.b.client(&["-i"]).matches(" mark=7 ").count()
     });
     assert_eq!(pair.b.cached(true), 1000);
+}
+
+/// A flow of which packets come goes on at the peer, and its copy here runs out: nobody tells of the
+/// packets. The copy was taken for an own flow, and the end of it ended the flow at the peer.
+#[test]
+fn what_runs_out_here_goes_on_at_the_peer() {
+    need_root!();
+    let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    setup.mode_lines = "DisableExternalCache on\n".into();
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.start();
+    let of_timeout = |timeout| {
+        plain(0, 100).into_iter().map(move |flow| Flow { timeout, ..flow }).collect::<Vec<_>>()
+    };
+    let mut kernel = Kernel::of(&pair.a.ns);
+    kernel.create(&of_timeout(5));
+    let count = |node: &Node| -> u32 {
+        node.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0)
+    };
+    wait_until(CONVERGE, "the peer's kernel has them", || count(&pair.b) >= 100);
+    pair.b.kill9();
+    pair.b.start();
+    wait_equal(CONVERGE, "flows read at the start", &100, || pair.b.cached(true));
+    // Packets are told to nobody; a request is, unless the link loses it.
+    pair.a.ns.run("nft add table ip lose");
+    pair.a.ns.run("nft add chain ip lose out { type filter hook output priority 0; policy drop; }");
+    kernel.update_at(&of_timeout(600), 0);
+    // The kernel looks for such in its own time.
+    wait_until(Duration::from_secs(60), "the copies have run out", || pair.b.cached(true) == 0);
+    pair.a.ns.run("nft delete table ip lose");
+    kernel.create(&plain(100, 1));
+    wait_until(CONVERGE, "the link is in use again", || count(&pair.b) > 0);
+    assert_eq!(count(&pair.a), 101);
 }

@@ -287,7 +287,12 @@ impl KernelSide {
             cache.mark_changed(stored.index);
         }
         match (stored.existed && !other, differs) {
-            (false, _) => Absorbed::Created(stored.index),
+            (false, _) => {
+                if self.config.inject {
+                    cache.disclaim(stored.index);
+                }
+                Absorbed::Created(stored.index)
+            }
             (true, true) => Absorbed::Changed,
             (true, false) => Absorbed::Same,
         }
