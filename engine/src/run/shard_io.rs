@@ -148,7 +148,7 @@ impl ShardIo {
             // What waits in a socket can not be counted: more may wait than the times that it was
             // caught up with.
             _ => {
-                self.caught_up += u64::from(awaited && self.intake.catch_up());
+                self.caught_up += u64::from(self.intake.catch_up(awaited));
                 (self.caught_up, self.caught_up + 1)
             }
         };

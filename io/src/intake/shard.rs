@@ -197,12 +197,17 @@ impl ShardIntake {
     }
 
     /// Whether all events are handed out that had come by the flows' socket at the first of the calls
-    /// since this was last true. Between two calls all completions must be taken that there are. A
-    /// system call.
+    /// since this was last true, or not `awaited`: what nobody waits for is given up, and who waits
+    /// again does so for what has come by then. Between two calls all completions must be taken that
+    /// there are. A system call if `awaited`.
     ///
     /// The kernel tells of what octets the waiting messages take, and not of their number: it is true
     /// when none waits, or, if more come without end, after as many as there may have been.
-    pub fn catch_up(&mut self) -> bool {
+    pub fn catch_up(&mut self, awaited: bool) -> bool {
+        if !awaited {
+            self.catching_up = None;
+            return false;
+        }
         let Some(socket) = &self.socket else { return true };
         match self.catching_up {
             Some(CatchingUp { until, empty }) if empty || until <= self.by_socket => {
