@@ -319,13 +319,7 @@ impl Shard {
         let effect = origin.on_change();
         let internal = &mut self.caches.internal;
         let stored = match effect {
-            Effect::Follow if internal.find_hashed(at).is_none() => {
-                // The end that is still to be told is of the flow before.
-                if let Some(slot) = internal.find_key(at) {
-                    internal.remove(FlowIndex::from_raw(slot));
-                }
-                return;
-            }
+            Effect::Follow if internal.find_hashed(at).is_none() => return,
             Effect::Confirm => {
                 self.kernel.confirm(now.at, &mut self.caches, event);
                 return;
