@@ -4,6 +4,7 @@ use io::{Interrupts, RequestSocket, Woken};
 use proto_ctnl::consts::group;
 use proto_ctnl::render::{EventKind, Render, expect_json, expect_text, expect_xml};
 use proto_ctnl::{Content, Expect, ExpectMessage, Flow, FlowMessage, Messages, Present};
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -247,7 +248,11 @@ impl<'a> FlowEvents<'a> {
                     let mut note = |content: Content<'_>| {
                         note_beginning(&content, &mut begun, &mut known);
                     };
-                    while !burst(socket, &mut buffer, || (), &mut note)? {}
+                    let lost = Cell::new(false);
+                    while !burst(socket, &mut buffer, || lost.set(true), &mut note)? {}
+                    if lost.get() {
+                        known.lost();
+                    }
                 }
                 known.settle(time);
             }

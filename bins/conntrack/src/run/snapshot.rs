@@ -42,6 +42,8 @@ pub(super) struct Shown {
     /// Flows that began since events are heard, by a part of their keys: another flow may have it too,
     /// and is then kept for nothing.
     begun: HashSet<u32>,
+    /// Not all of those are known: whatever was shown may be told of again.
+    blind: bool,
     /// Those of them that were shown and are not among the recent ones.
     doubles: HashSet<Key>,
     /// Those whose event was passed over, or which ended.
@@ -57,6 +59,7 @@ impl Shown {
             opened: now,
             recent: Vec::new(),
             begun: HashSet::new(),
+            blind: false,
             doubles: HashSet::new(),
             told: HashSet::new(),
         }
@@ -89,17 +92,23 @@ impl Shown {
         }
     }
 
+    /// It was not heard of all flows that began.
+    pub(super) const fn lost(&mut self) {
+        self.blind = true;
+    }
+
     /// To be called now and then while the table is read, with a time by which all flows were noted that
     /// had begun.
     pub(super) fn settle(&mut self, now: Instant) {
         if now.saturating_duration_since(self.opened) >= SHIFT {
             self.close(now);
         }
-        let Self { recent, begun, doubles, .. } = self;
+        let Self { recent, begun, blind, doubles, .. } = self;
         recent.retain(|shift| {
             let waits = now.saturating_duration_since(shift.ended) < BELATED;
             if !waits {
-                doubles.extend(shift.keys.iter().filter(|key| begun.contains(&(**key as u32))));
+                let may_come = |key: &&Key| *blind || begun.contains(&(**key as u32));
+                doubles.extend(shift.keys.iter().filter(may_come));
             }
             waits
         });
@@ -197,6 +206,19 @@ mod tests {
         assert!(!shown.is_double(EventKind::New, &flow(3, 4)));
         assert!(!shown.is_double(EventKind::New, &old));
         assert!(shown.is_over(later(4900)));
+    }
+
+    #[test]
+    fn a_flow_is_told_once_if_its_beginning_was_lost() {
+        let begin = Instant::now();
+        let mut shown = Shown::new(begin);
+        assert!(shown.add(&flow(1, 1)));
+        shown.lost();
+        for ms in [200, 3000] {
+            shown.settle(begin + Duration::from_millis(ms));
+        }
+        shown.finish(begin + Duration::from_secs(3));
+        assert!(shown.is_double(EventKind::New, &flow(1, 1)));
     }
 
     #[test]
