@@ -19,7 +19,8 @@ use engine::order::Asker;
 use engine::shard::{Shard, ShardConfig};
 use engine::shards::{Remote, Shards};
 use engine::snapshot::{
-    CacheFigures, ExternalFigures, LinkTransport, OkFailed, Queue, Snapshot, SyncFigures,
+    CacheFigures, ExternalFigures, LinkStatus, LinkTransport, OkFailed, Queue, Snapshot,
+    SyncFigures,
 };
 use engine::worker::{Pace, Worker};
 use proto_ctnl::{Tuple, shard_of};
@@ -167,8 +168,11 @@ impl Node {
         for seat in &mut seats {
             seat.wake(now);
         }
+        let mut hub = Hub::new(parts, now);
+        hub.device_is(now, 0, LinkStatus::Running);
+        hub.choose_link(now);
         Self {
-            hub: Hub::new(parts, now),
+            hub,
             workers,
             seats,
             began: now,
