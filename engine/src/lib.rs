@@ -42,5 +42,6 @@ pub mod shards;
 mod side;
 mod slab;
 pub mod snapshot;
+mod told;
 mod unread;
 pub mod worker;
