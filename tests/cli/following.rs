@@ -60,13 +60,14 @@ impl Drop for Watcher {
     }
 }
 
-/// Flows by identifier, and their marks.
-type Marks = HashMap<u64, u64>;
+/// Flows, and their marks. An identifier alone, of 32 bits, stands for two of so many once in twenty
+/// tables.
+type Marks = HashMap<(u64, String), u64>;
 
 fn marks(ns: &Netns) -> Marks {
     let output = netns::run(conntrack(ns).args(["-L", "-o", "json,id"]));
     let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-    text.lines().map(parse).map(|flow| (number(&flow, "id"), number(&flow, "mark"))).collect()
+    text.lines().map(parse).map(|flow| (identity(&flow), number(&flow, "mark"))).collect()
 }
 
 fn parse(line: &str) -> Value {
@@ -77,12 +78,16 @@ fn number(flow: &Value, key: &str) -> u64 {
     flow[key].as_u64().unwrap_or_else(|| panic!("no {key}: {flow}"))
 }
 
+fn identity(flow: &Value) -> (u64, String) {
+    (number(flow, "id"), flow["src"].to_string())
+}
+
 /// What is left when the events are applied to the snapshot, and how many made a flow.
 fn replay(text: &str) -> (Marks, usize) {
     let (mut marks, mut made, mut events) = (Marks::new(), 0, false);
     for line in text.lines() {
         let flow = parse(line);
-        let (id, event) = (number(&flow, "id"), flow["event"].as_str());
+        let (id, event) = (identity(&flow), flow["event"].as_str());
         events |= event.is_some();
         match event {
             Some("destroy") => {
