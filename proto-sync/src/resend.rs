@@ -141,6 +141,10 @@ impl ResendQueue {
             // Far behind the others: the peer acknowledged around it.
             out = self.evict();
         }
+        if sent == Some(Sent::Resync) {
+            // It brings what they asked for.
+            self.requests = None;
+        }
         let record = match sent {
             None => Record { a: seq.wrapping_add(1), ..FREE },
             Some(Sent::Object(t)) => {

@@ -297,6 +297,35 @@ fn what_was_evicted_and_is_acknowledged_around_is_a_hole() {
     assert_eq!(session.poll_event(), None);
 }
 
+/// A node with a small queue once asked for everything again, seconds after it had got everything.
+#[test]
+fn a_request_for_everything_stands_for_the_requests_that_were_given_up() {
+    for asked_anew in [false, true] {
+        let now = Instant::now();
+        let at = |ms| now + Duration::from_millis(ms);
+        let mut session = session(Mode::Ftfw { ack_window: 9, resend_queue: 2 }, 0, 0, now);
+        let mut owner = Owner::with(3);
+        session.request_resync();
+        // The states take the place of the request, 100, which is lost.
+        for n in 0..3 {
+            drain(&mut session, at(200 * n), &mut owner);
+        }
+        session.handle_datagram(at(500), &control(flag::ACK, 1, 101, 103), &mut owner);
+        if asked_anew {
+            session.request_resync();
+            drain(&mut session, at(500), &mut owner);
+            session.handle_datagram(at(500), &control(flag::ACK, 2, 104, 104), &mut owner);
+        }
+        assert_eq!(session.resend_depth().0, 0);
+        // The peer has lost track, maybe of the request.
+        session.handle_datagram(at(600), &control(flag::RESYNC, 3, 0, 0), &mut owner);
+        session.handle_timeout(at(2000));
+        let sent = controls(&drain(&mut session, at(2000), &mut owner));
+        let asks = sent.iter().filter(|(flags, ..)| flags & flag::RESYNC != 0).count();
+        assert_eq!(asks, usize::from(!asked_anew), "{sent:?}");
+    }
+}
+
 #[test]
 fn a_late_copy_of_a_hello_changes_nothing() {
     let now = Instant::now();

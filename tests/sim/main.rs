@@ -34,9 +34,10 @@ const RUNS: u64 = 25;
 /// Seeds that once found something: a flow whose master's own master was missing, one whose master
 /// had so little time left that a commit may leave it out or not, a request of a restarted node that
 /// an acknowledgement of its former life took away, a silent flow that ran out at the very end, a mark
-/// of which an event that was lost said that it is zero, and messages that were written before their
-/// flows were forgotten, with the cache or with a flushed table.
-const FOUND: [u64; 7] = [
+/// of which an event that was lost said that it is zero, messages that were written before their
+/// flows were forgotten, with the cache or with a flushed table, and a node that asked for everything
+/// again because of a request that it had given up before.
+const FOUND: [u64; 8] = [
     700_172,
     1_795_998_192_090_994_020,
     99_000_000_284_000,
@@ -44,6 +45,7 @@ const FOUND: [u64; 7] = [
     123_000_000_041_009,
     99_000_000_168_003,
     555_000_136,
+    1_796_039_969_034_259_392,
 ];
 
 /// Runs a whole life.
