@@ -183,7 +183,7 @@ impl Entry {
     }
 
     /// Whether `flow`, of the same key, is another one: a flow keeps its identifier, its reply
-    /// tuple and its master for life. Nothing is known of what either lacks.
+    /// tuple or translation and its master for life. Nothing is known of what either lacks.
     pub(crate) fn is_other(&self, flow: &Flow, extras: &Extras) -> bool {
         let pairs = &extras.pairs;
         let both = Present(self.present.0 & flow.present.0);
@@ -196,7 +196,7 @@ impl Entry {
         }
         let reply = &flow.reply;
         if !both.any(Present::REPLY) || !same_kind(reply, &flow.orig) {
-            return false;
+            return self.has_other_translation(flow, both, pairs);
         }
         let same = match (reply.src, reply.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.second == [src.to_bits(), dst.to_bits()],
@@ -216,6 +216,33 @@ impl Entry {
         let side = sides.get(self.side).unwrap_or(&Side::EMPTY);
         both.any(Present::STATUS) && expected(self.status()) != expected(flow.status)
             || both.any(Present::MASTER) && side.master != flow.master
+    }
+
+    /// Whether a peer translates one and not the other, or otherwise. An update may leave the
+    /// translation out, but says in its status whether there is one.
+    fn has_other_translation(&self, flow: &Flow, both: Present, pairs: &Pairs) -> bool {
+        let translated = Status::SRC_NAT.0 | Status::DST_NAT.0;
+        let with_status = both.any(Present::STATUS);
+        if with_status && (self.status ^ flow.status.0) & translated != 0 {
+            return true;
+        }
+        let (had, mut has) = (self.present.0 & NAT.0, Present(flow.present.0 & NAT.0));
+        for (bit, address) in [(Present::SNAT, flow.snat), (Present::DNAT, flow.dnat)] {
+            if address.is_ipv6() != self.is_v6() {
+                has.remove(bit);
+            }
+        }
+        if had == 0 || has == Present::NONE {
+            return false;
+        }
+        let mut known = Flow::default();
+        self.load_nat(&mut known, pairs);
+        let differs = |bit: Present, differs: bool| had & has.0 & bit.0 != 0 && differs;
+        with_status && had != has.0
+            || differs(Present::SNAT, known.snat != flow.snat)
+            || differs(Present::DNAT, known.dnat != flow.dnat)
+            || differs(Present::SPAT, known.spat != flow.spat)
+            || differs(Present::DPAT, known.dpat != flow.dpat)
     }
 
     /// The original tuple.

@@ -228,6 +228,22 @@ impl Model {
             || both(Present::REPLY) && old.reply != new.reply
             || both(Present::MASTER) && old.master != new.master
             || related && both(Present::STATUS) && expected(old) != expected(&new)
+            || !both(Present::REPLY) && Self::is_translated_otherwise(old, &new)
+    }
+
+    fn is_translated_otherwise(old: &Flow, new: &Flow) -> bool {
+        let both = |bit| old.present.has(bit) && new.present.has(bit);
+        let nat = [Present::SNAT, Present::DNAT, Present::SPAT, Present::DPAT];
+        let told = |flow: &Flow| nat.map(|bit| flow.present.has(bit));
+        let translated =
+            |flow: &Flow| [Status::SRC_NAT, Status::DST_NAT].map(|bit| flow.status.has(bit));
+        let told_both = told(old).contains(&true) && told(new).contains(&true);
+        both(Present::STATUS)
+            && (translated(old) != translated(new) || told_both && told(old) != told(new))
+            || both(Present::SNAT) && old.snat != new.snat
+            || both(Present::DNAT) && old.dnat != new.dnat
+            || both(Present::SPAT) && old.spat != new.spat
+            || both(Present::DPAT) && old.dpat != new.dpat
     }
 
     fn update(&mut self, flow: &Flow, now: u32) {

@@ -5,7 +5,7 @@ use engine::cache::{
 };
 use proto_ctnl::{Flow, Labels, Present, Status, Synproxy};
 
-use crate::flows::{kernel_flow, tuple};
+use crate::flows::{kernel_flow, tuple, v4, v6};
 
 fn cache(role: Role, limit: u32) -> Cache {
     Cache::new(CacheConfig { limit, role, seed: Some(1) })
@@ -113,6 +113,59 @@ fn an_update_about_another_master_or_none_keeps_nothing_of_the_old_flow() {
         assert_eq!(flow.present.has(Present::MASTER), related, "master, case {n}");
         assert_eq!(flow.present.has(Present::LABELS), same, "labels, case {n}");
         cache.verify();
+    }
+}
+
+/// The end of a translated flow and the beginning of the next of its tuple were lost: an update of
+/// that must not keep the translation, which a commit would give it.
+#[test]
+fn an_update_of_a_flow_that_is_translated_otherwise_keeps_nothing_of_the_old_flow() {
+    let told = |to: Option<(u8, u16)>, ipv6: bool| {
+        let orig = tuple(u8::from(ipv6));
+        let mut flow = Flow { orig, status: Status(0xe), mark: 3, ..Flow::default() };
+        flow.present = Present::ORIG.or(Present::STATUS);
+        if let Some((host, port)) = to {
+            flow.snat = if ipv6 { v6(host) } else { v4(host) };
+            flow.spat = port;
+            flow.status = Status(0x19e);
+            flow.present.insert(Present::SNAT);
+            if port != 0 {
+                flow.present.insert(Present::SPAT);
+            }
+        }
+        flow
+    };
+    for ipv6 in [false, true] {
+        let mut bare = told(None, ipv6);
+        bare.status = Status(0x19e);
+        // What was known, what an update tells, and whether it is of the same flow.
+        let cases = [
+            (told(Some((7, 9)), ipv6), told(Some((7, 9)), ipv6), true),
+            (told(Some((7, 9)), ipv6), bare, true),
+            (told(None, ipv6), told(None, ipv6), true),
+            (told(Some((7, 9)), ipv6), told(None, ipv6), false),
+            (told(None, ipv6), told(Some((7, 9)), ipv6), false),
+            (told(Some((7, 9)), ipv6), told(Some((8, 9)), ipv6), false),
+            (told(Some((7, 9)), ipv6), told(Some((7, 8)), ipv6), false),
+            (told(Some((7, 9)), ipv6), told(Some((7, 0)), ipv6), false),
+            (told(Some((7, 0)), ipv6), told(Some((7, 9)), ipv6), false),
+        ];
+        for (n, (mut known, update, same)) in cases.into_iter().enumerate() {
+            let mut cache = cache(Role::External, 9);
+            known.present.insert(Present::MARK);
+            cache.replace(&known, 0).unwrap();
+            let index = cache.merge(&update, 1).unwrap().index;
+            let mut flow = Flow::default();
+            cache.load(index, &mut flow).unwrap();
+            assert_eq!(flow.present.has(Present::MARK), same, "case {n}");
+            let wanted = if same { known } else { update };
+            for bit in [Present::SNAT, Present::SPAT] {
+                assert_eq!(flow.present.has(bit), wanted.present.has(bit), "case {n}");
+            }
+            assert!(!wanted.present.has(Present::SNAT) || flow.snat == wanted.snat, "case {n}");
+            assert!(!wanted.present.has(Present::SPAT) || flow.spat == wanted.spat, "case {n}");
+            cache.verify();
+        }
     }
 }
 
