@@ -298,9 +298,10 @@ impl ResendQueue {
         Evicted { objects: within(self.objects), requests: within(self.requests) }
     }
 
-    /// Whether objects were evicted and not accounted for, all of them under numbers before `seq`.
-    pub(crate) fn evicted_before(&self, seq: u32) -> bool {
-        self.objects.is_some_and(|(_, hi)| before(hi, seq))
+    /// What was evicted and not accounted for, if all of it had numbers before `seq`.
+    pub(crate) fn evicted_before(&self, seq: u32) -> Evicted {
+        let behind = |range: Option<(u32, u32)>| range.is_some_and(|(_, hi)| before(hi, seq));
+        Evicted { objects: behind(self.objects), requests: behind(self.requests) }
     }
 
     /// What was evicted and not accounted for.

@@ -326,6 +326,31 @@ fn a_request_for_everything_stands_for_the_requests_that_were_given_up() {
     }
 }
 
+/// Only a silent node once asked again, and one that always has something to tell never did.
+#[test]
+fn a_node_that_is_never_silent_asks_again_too() {
+    let now = Instant::now();
+    let at = |ms| now + Duration::from_millis(ms);
+    let mut session = session(Mode::Ftfw { ack_window: 9, resend_queue: 2 }, 0, 0, now);
+    let mut owner = Owner::with(3);
+    session.request_resync();
+    for n in 0..3 {
+        drain(&mut session, at(200 * n), &mut owner);
+    }
+    let mut asks = |session: &mut Session, ms, message: &[u8]| {
+        session.handle_datagram(at(ms), message, &mut owner);
+        owner.queue.push_back(9);
+        let sent = controls(&drain(session, at(ms), &mut owner));
+        sent.iter().filter(|(flags, ..)| flags & flag::RESYNC != 0).count()
+    };
+    // The request, 100, was given up, but the peer does not ask for anything.
+    let ack = |n: u32| control(flag::ACK, n, 100 + n, 100 + n);
+    assert_eq!(asks(&mut session, 500, &ack(1)), 0);
+    assert_eq!(asks(&mut session, 500, &control(flag::RESYNC, 2, 0, 0)), 0);
+    let all: usize = (3..9).map(|n| asks(&mut session, 500 + 100 * u64::from(n), &ack(n))).sum();
+    assert_eq!(all, 1);
+}
+
 #[test]
 fn a_late_copy_of_a_hello_changes_nothing() {
     let now = Instant::now();

@@ -60,8 +60,8 @@ pub(super) struct Ftfw {
     resend: ResendQueue,
     flight: Flight,
     /// The peer has lost track, maybe of a request that was evicted here. Everything is asked for
-    /// with the next tick, not at once, or two nodes with small queues would go on asking each
-    /// other.
+    /// when it acknowledges around that, or with the next tick, not at once, or two nodes with
+    /// small queues would go on asking each other.
     ask_again: bool,
     /// When everything was last asked for.
     resync_at: Option<Instant>,
@@ -307,8 +307,9 @@ impl Ftfw {
                 self.resend.confirm(from, to);
                 if before(from, c.next_seq) {
                     // A peer that begins behind what was evicted will never ask for it.
-                    let objects = self.resend.evicted_before(from);
-                    self.repair(c, Evicted { objects, requests: false });
+                    let Evicted { objects, requests } = self.resend.evicted_before(from);
+                    let requests = requests && core::mem::take(&mut self.ask_again);
+                    self.repair(c, Evicted { objects, requests });
                 }
                 if freed > 0 {
                     self.flight.forgiven = self.flight.forgiven.saturating_sub(freed);
