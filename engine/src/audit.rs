@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::kernel::{AuditMethod, audit_method};
 
 /// Time from one look after silent flows to the next. With the time that a look takes it is below
-/// a minute.
-const AUDIT_PERIOD: Duration = Duration::from_secs(52);
+/// a minute, on a busy machine too.
+const AUDIT_PERIOD: Duration = Duration::from_secs(47);
 /// Time from a reading of the table to the first look: classification comes before it.
 const AUDIT_FIRST: Duration = Duration::from_secs(5);
 

@@ -16,7 +16,7 @@ use shardtrack_tests::proc::own_cpu_time;
 const EVENTS: &str = "net/netfilter/nf_conntrack_events";
 const FLOWS: u32 = 50_000;
 /// In which each silent flow is looked at once.
-const PERIOD: Duration = Duration::from_secs(52);
+const PERIOD: Duration = Duration::from_secs(47);
 
 /// A flow made while its namespace has no events is as silent as one made while nobody on the
 /// machine listens: which nobody can be sure of where tests run beside each other.

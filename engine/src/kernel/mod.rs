@@ -108,7 +108,7 @@ impl Default for KernelConfig {
             inject_queue_max: 8192,
             filter: Arc::default(),
             patience: Duration::from_secs(2),
-            audit_period: Duration::from_secs(50),
+            audit_period: Duration::from_secs(45),
             polls: false,
             look: false,
         }

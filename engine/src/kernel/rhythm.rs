@@ -71,8 +71,8 @@ impl Seen {
 mod tests {
     use super::*;
 
-    const PERIOD: Duration = Duration::from_secs(50);
-    const LIMIT: Duration = Duration::from_secs(57);
+    const PERIOD: Duration = Duration::from_secs(45);
+    const LIMIT: Duration = Duration::from_secs(51);
     const GAP: Duration = Duration::from_millis(2);
 
     #[test]
@@ -95,13 +95,13 @@ mod tests {
         let dump = Seen { begin, spread: Duration::ZERO };
         let soon = begin + Duration::from_secs(5);
         assert_eq!(dump.spread_now(soon, PERIOD, LIMIT), PERIOD);
-        let late = begin + Duration::from_secs(52);
+        let late = begin + Duration::from_secs(47);
         let quick = dump.spread_now(late, PERIOD, LIMIT);
-        assert_eq!(quick, Duration::from_secs(5));
+        assert_eq!(quick, Duration::from_secs(4));
         // From pass to pass the moments may move as long as the limit holds.
         let mut seen = Seen { begin: late, spread: quick };
         for _ in 0..20 {
-            let next = seen.begin + Duration::from_secs(52);
+            let next = seen.begin + Duration::from_secs(47);
             let spread = seen.spread_now(next, PERIOD, LIMIT);
             assert!(next + spread <= seen.begin + seen.spread + LIMIT);
             seen = Seen { begin: next, spread };
