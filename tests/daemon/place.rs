@@ -67,9 +67,17 @@ impl Place {
         let mut place = Self { make, namespace: ns.path(), directory, daemon, syslog, notices };
         wait_until(LIMIT, "the daemon starts", || {
             assert!(!place.ended(), "it ended: {}", place.read("console"));
-            place.ask(30).is_some_and(|answer| !answer.is_empty())
+            place.is_ready() && place.ask(30).is_some_and(|answer| !answer.is_empty())
         });
         place
+    }
+
+    /// Whether it has read the kernel's table. Ours answers before, and tells everything to its peer
+    /// when it has: a flow that begins meanwhile is told twice. All of its threads have begun to when
+    /// they answer after that.
+    fn is_ready(&self) -> bool {
+        let told = self.notices.lock().expect("nobody panics with it");
+        self.make == Make::Original || told.iter().any(|state| state == "READY=1")
     }
 
     /// A file of the daemon's directory.
