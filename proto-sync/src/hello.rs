@@ -117,6 +117,11 @@ impl Greeting {
         self.suspect.is_some()
     }
 
+    /// Whether message `last` was of the peer's greeting.
+    pub(crate) fn ends_with(&self, last: u32) -> bool {
+        self.run.is_some_and(|run| run.last == last)
+    }
+
     /// Nothing is wrong with the peer's numbering: a message newer than `last` was accepted.
     pub(crate) fn settled(&mut self) {
         self.suspect = None;

@@ -349,6 +349,35 @@ fn both_tables_are_equal_after_loss() {
     }
 }
 
+/// A HELLO empties the original's resend queue: it can not repeat what it told before and was lost,
+/// and says nothing of that. Where its first messages went to a link that had just failed, hundreds of
+/// flows were never heard of.
+#[test]
+fn what_the_original_told_in_vain_while_both_greet_is_asked_for() {
+    for seed in 0..160 {
+        let mut run = Run::new(seed, [3, 300][seed as usize % 2], 300, 0);
+        run.session.request_resync();
+        // Some of what is lost is lost in a row, as by a link.
+        let quiet = run.seconds(1 + seed / 4 % 3);
+        while run.now < quiet {
+            run.loss = if run.loss == 0 { [50, 100][seed as usize / 2 % 2] } else { 0 };
+            let end = run.now + Duration::from_millis(run.random.below(600));
+            run.until(end, true);
+        }
+        run.loss = 0;
+        run.until(run.seconds(3), seed % 3 == 0);
+        run.until(run.seconds(12), false);
+        let counters = run.session.counters();
+        for (key, mark) in run.original.node.told() {
+            assert_eq!(run.node.foreign.get(&key), Some(&mark), "seed {seed}: {counters:#?}");
+        }
+        // Of what it missed itself it says that it came. And there is an end to the asking.
+        let asked = counters.resyncs_sent;
+        run.until(run.seconds(10), true);
+        assert_eq!(run.session.counters().resyncs_sent, asked, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_restarted_original_is_told_everything() {
     for seed in 0..60 {

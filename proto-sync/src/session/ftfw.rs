@@ -21,6 +21,8 @@ const RELIEF: Duration = Duration::from_millis(100);
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
 /// Time in which a peer that is there answers.
 const ANSWER: Duration = Duration::from_millis(300);
+/// Time that a HELLO may be under way. Longer ago than this nobody has said one.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 /// Time between two repetitions of all that is in flight. A peer does not restart more often, but
 /// who forges its greeting would have everything sent again for each datagram of his.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,6 +67,11 @@ pub(super) struct Ftfw {
     ask_again: bool,
     /// When everything was last asked for.
     resync_at: Option<Instant>,
+    /// When a message last came that may have been sent without an answer to this node's greeting.
+    greeted_at: Option<Instant>,
+    /// When everything is to be asked for, because messages are missing that an original does not
+    /// repeat.
+    ask_at: Option<Instant>,
     /// When everything in flight was last repeated for a peer that restarted.
     repeated_at: Option<Instant>,
     /// The peer restarted again since, and that is due again when the interval has passed.
@@ -113,6 +120,8 @@ impl Ftfw {
             flight: Flight { max, forgiven: 0, progress_at: now, blocked: false },
             ask_again: false,
             resync_at: None,
+            greeted_at: None,
+            ask_at: None,
             repeated_at: None,
             repeat_owed: false,
             acked_from: None,
@@ -156,6 +165,9 @@ impl Ftfw {
         host: &mut impl Host,
     ) -> Verdict {
         let Some(digest) = Digest::of(m) else { return Verdict::Bad };
+        if !self.greeting.is_done() {
+            self.greeted_at = Some(now);
+        }
         if m.flags & flag::HELLO_BACK != 0 {
             self.greeting.answered();
         }
@@ -165,6 +177,9 @@ impl Ftfw {
         }
         self.behind = None;
         self.accept(c, m.seq, digest);
+        if self.greeting.is_done() && self.ask_at.take_if(|at| *at <= now).is_some() {
+            c.resync = true;
+        }
         self.act(c, now, digest, host)
     }
 
@@ -190,7 +205,7 @@ impl Ftfw {
                 return false;
             }
             self.greeting.settled();
-            self.gap(c, last.wrapping_add(1), m.seq, false);
+            self.gap(c, now, last.wrapping_add(1), m.seq, false);
             return true;
         }
         if !hello {
@@ -198,10 +213,11 @@ impl Ftfw {
             c.counters.renumbered += 1;
             self.control.clear();
             self.ack_from = None;
-            self.gap(c, first, m.seq, true);
+            self.gap(c, now, first, m.seq, true);
             return true;
         }
         let dropped = self.greeting.is_suspicious();
+        let greets = self.greeting.ends_with(last);
         let missed = match ahead {
             true => self.greeting.ahead(m, last, now),
             false => self.greeting.late(m, c.overtaken, now),
@@ -210,14 +226,18 @@ impl Ftfw {
             Some(first) => {
                 self.restart(c, now, host);
                 self.former = Some((last, now));
-                self.gap(c, first, m.seq, true);
+                if ahead && greets {
+                    // Most likely it has not restarted, but told more in vain than was asked for.
+                    self.ask_later(now);
+                }
+                self.gap(c, now, first, m.seq, true);
                 if dropped {
                     // A request for everything may be among them, perhaps of a life that has ended
                     // as well and can not be asked for it again.
                     c.events.add(SessionEvent::PeerWantsResync);
                 }
             }
-            None if ahead => self.gap(c, last.wrapping_add(1), m.seq, false),
+            None if ahead => self.gap(c, now, last.wrapping_add(1), m.seq, false),
             None => c.counters.late_hellos += 1,
         }
         ahead || missed.is_some()
@@ -248,10 +268,14 @@ impl Ftfw {
     }
 
     /// The numbers from `first` up to `seq`, not included, are missing, if there are any.
-    fn gap(&mut self, c: &mut Common, first: u32, seq: u32, restarted: bool) {
+    fn gap(&mut self, c: &mut Common, now: Instant, first: u32, seq: u32, restarted: bool) {
         let missing = seq.wrapping_sub(first);
         if missing == 0 || restarted && missing > RESTART_GAP_MAX {
             return;
+        }
+        // An original keeps nothing of what it sent before it hears a HELLO.
+        if self.greeted_at.is_some_and(|at| now.saturating_duration_since(at) <= UNDER_WAY) {
+            self.ask_later(now);
         }
         if !restarted {
             c.counters.lost += u64::from(missing);
@@ -261,6 +285,11 @@ impl Ftfw {
         }
         self.control.nack(first, seq.wrapping_sub(1));
         self.window = self.ack_window;
+    }
+
+    /// Everything is to be asked for, when this node has greeted and no HELLO of it is under way.
+    fn ask_later(&mut self, now: Instant) {
+        self.ask_at = Some(now + UNDER_WAY);
     }
 
     /// Counts message `seq`, the newest.
