@@ -95,8 +95,13 @@ impl LinkSet {
         let Some(link) = self.links.get_mut(k) else { return false };
         let before = std::mem::replace(&mut link.figures.status, status);
         if k == self.preferred && before != status {
-            let back = status == LinkStatus::Running && self.current != k;
-            self.return_at = back.then_some(now + RETURN_DELAY);
+            let back = status == LinkStatus::Running;
+            let stayed = self.current == k;
+            self.return_at = (back && !stayed).then_some(now + RETURN_DELAY);
+            if back && stayed {
+                // No other was well either, and the peer may have come back to one that was faster.
+                self.settles_at = Some(now + RETURN_DELAY * 2);
+            }
         }
         before != status
     }
@@ -263,6 +268,20 @@ mod tests {
         // The peer may return first, and take its time to get what we sent before.
         assert_eq!(hears(&mut links, back + RETURN_DELAY, 0), Some(Switch::Returned));
         assert_eq!(hears(&mut links, back + RETURN_DELAY, 1), None);
+    }
+
+    /// It followed a peer that had come back to the first link that was well, and stayed there.
+    #[test]
+    fn where_none_was_well_the_peer_draws_nobody_from_the_preferred_one() {
+        let (mut links, now) = (set(1), Instant::now());
+        (0..4).for_each(|k| assert!(links.set_status(now, k, BAD)));
+        assert_eq!((links.choose(now), links.current()), (None, 1));
+        (0..4).for_each(|k| assert!(links.set_status(now, k, WELL)));
+        assert_eq!((links.choose(now), links.none_left()), (None, false));
+        assert_eq!(hears(&mut links, now + RETURN_DELAY, 0), None);
+        assert_eq!(hears(&mut links, now + RETURN_DELAY, 1), None);
+        // The link may have failed where only the peer sees it.
+        assert_eq!(hears(&mut links, now + RETURN_DELAY * 2, 0), Some(Switch::Failed));
     }
 
     #[test]
