@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::cond::wait_for;
+use crate::cond::{wait_for, wait_until};
 use crate::flows::{marked, plain_flow};
 use crate::kernel::Kernel;
 use crate::netns::Netns;
@@ -20,6 +20,9 @@ pub const ALIVE: u32 = 20_000;
 const DISTINCT: u32 = 1 << 20;
 /// Flows that are made, marked and ended in turn.
 const BLOCK: u32 = 500;
+
+/// How long a busy machine may take for some thousand of them.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A thread that keeps the flows of a namespace changing. Ends when dropped.
 #[derive(Debug)]
@@ -56,6 +59,16 @@ impl Churn {
             }
         });
         Self { stop, made, thread: Some(thread) }
+    }
+
+    /// Waits until so many flows have been made since the start.
+    ///
+    /// # Panics
+    /// If that takes long.
+    #[track_caller]
+    pub fn reach(&self, flows: u64) {
+        let made = || self.made.load(Ordering::Relaxed) >= flows;
+        wait_until(PATIENCE, "the flows change", made);
     }
 
     /// Ends it and tells how many flows were made.
