@@ -397,7 +397,7 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         let head = self.slab.at(index).head();
         let change = match head.state() {
             State::Dead => Change::Delete,
-            State::Alive if head.flags & ANEW == 0 => Change::Update,
+            State::Alive if head.flags & (ANEW | FRESH) == 0 => Change::Update,
             State::New | State::Alive => Change::New,
         };
         Some((index, change))

@@ -32,7 +32,8 @@ pub(super) const DEAD: u8 = 2;
 pub(super) const QUEUED: u8 = 1 << 2;
 /// In a list of [`Waiting`].
 pub(super) const WAITING: u8 = 1 << 3;
-/// Created by an event and not sent since, so that no peer can know of it.
+/// Created by an event and not sent since, so that no peer can know of it. It is told as NEW even if
+/// it changed since: a peer may have one of this key for its own, and that is none to be updated.
 pub(super) const FRESH: u8 = 1 << 4;
 /// Begun in the place of another object of its key, or found when it was there already, and not
 /// acknowledged since: a peer may have the other one. It is told as NEW, which a peer does not mix

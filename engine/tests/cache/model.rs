@@ -491,7 +491,7 @@ impl Both {
         let object = &self.model.flows[&key];
         let want = match object.state {
             State::Dead => Change::Delete,
-            State::Alive if !object.anew => Change::Update,
+            State::Alive if !object.anew && !object.fresh => Change::Update,
             State::New | State::Alive => Change::New,
         };
         assert_eq!(change, want);

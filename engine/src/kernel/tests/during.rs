@@ -96,6 +96,6 @@ fn what_an_event_leaves_out_is_taken_from_the_reading_that_runs() {
         let state = if told == Present::PROTOINFO { 5 } else { 3 };
         let labels = if told == Present::LABELS { 24 } else { 12 };
         assert_eq!(known(&flow), (state, labels, 9), "{told:?}");
-        assert_eq!(b.changes(), [(Change::Update, 1)], "{told:?}");
+        assert_eq!(b.changes(), [(Change::New, 1)], "{told:?}");
     }
 }

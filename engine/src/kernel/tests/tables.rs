@@ -54,7 +54,7 @@ fn told_of_two(b: &mut Bench) -> Vec<(Change, u16)> {
 #[test]
 fn after_the_next_reading_of_the_table_short_flows_are_told_to_nobody_again() {
     let mut b = bench();
-    assert_eq!(told_of_two(&mut b), [(Change::Update, 2)]);
+    assert_eq!(told_of_two(&mut b), [(Change::New, 2)]);
     b.caches.internal.clear();
     let both = [(Change::Delete, 1), (Change::New, 2)];
     assert_eq!(told_of_two(&mut b), both);
