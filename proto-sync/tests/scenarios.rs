@@ -227,7 +227,7 @@ impl Replay {
 
 /// Where a session differs from the original: scenario, node, index of the first message that
 /// differs, ours, why. All others are equal.
-const DIFFERENT: [(&str, &str, usize, &str, &str); 9] = [
+const DIFFERENT: [(&str, &str, usize, &str, &str); 11] = [
     (
         "ftfw-udp-resync",
         "A",
@@ -251,6 +251,20 @@ const DIFFERENT: [(&str, &str, usize, &str, &str); 9] = [
         6,
         "44 ",
         "a HELLO does not hide a gap: the missing number is asked for",
+    ),
+    (
+        "ftfw-loss-update-delete",
+        "B",
+        5,
+        "02 ",
+        "what was lost right behind the greeting may be forgotten by the peer: all is asked for",
+    ),
+    (
+        "ftfw-resendqueue-purge",
+        "B",
+        4,
+        "02 ",
+        "what was lost right behind the greeting may be forgotten by the peer: all is asked for",
     ),
     ("ftfw-timers-flush", "A", 9, "08 ", "the node is stopped here; the session goes on"),
     ("ftfw-window1-gap", "A", 1, "48 ", "acknowledgements are not acknowledged at once"),

@@ -21,8 +21,10 @@ const RELIEF: Duration = Duration::from_millis(100);
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
 /// Time in which a peer that is there answers.
 const ANSWER: Duration = Duration::from_millis(300);
-/// Time that a HELLO may be under way. Longer ago than this nobody has said one.
-const UNDER_WAY: Duration = Duration::from_secs(1);
+/// Time that a HELLO of this node may be under way after the peer has answered one.
+const UNDER_WAY: Duration = Duration::from_millis(100);
+/// From messages that were told in vain to the request for everything.
+const ASK_DELAY: Duration = Duration::from_secs(1);
 /// Time between two repetitions of all that is in flight. A peer does not restart more often, but
 /// who forges its greeting would have everything sent again for each datagram of his.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,8 +69,8 @@ pub(super) struct Ftfw {
     ask_again: bool,
     /// When everything was last asked for.
     resync_at: Option<Instant>,
-    /// When a message last came that may have been sent without an answer to this node's greeting.
-    greeted_at: Option<Instant>,
+    /// The last message that came while this node greeted, its answer included, and when.
+    greeted: Option<(u32, Instant)>,
     /// When everything is to be asked for, because messages are missing that an original does not
     /// repeat.
     ask_at: Option<Instant>,
@@ -120,7 +122,7 @@ impl Ftfw {
             flight: Flight { max, forgiven: 0, progress_at: now, blocked: false },
             ask_again: false,
             resync_at: None,
-            greeted_at: None,
+            greeted: None,
             ask_at: None,
             repeated_at: None,
             repeat_owed: false,
@@ -165,15 +167,19 @@ impl Ftfw {
         host: &mut impl Host,
     ) -> Verdict {
         let Some(digest) = Digest::of(m) else { return Verdict::Bad };
-        if !self.greeting.is_done() {
-            self.greeted_at = Some(now);
-        }
+        let greets = !self.greeting.is_done();
         if m.flags & flag::HELLO_BACK != 0 {
             self.greeting.answered();
+        }
+        if greets && let Some(last) = c.last_recv {
+            self.greeted = Some((last, now));
         }
         if !self.place(c, now, m, host) {
             c.counters.before += 1;
             return Verdict::Drop;
+        }
+        if greets {
+            self.greeted = Some((m.seq, now));
         }
         self.behind = None;
         self.accept(c, m.seq, digest);
@@ -274,7 +280,9 @@ impl Ftfw {
             return;
         }
         // An original keeps nothing of what it sent before it hears a HELLO.
-        if self.greeted_at.is_some_and(|at| now.saturating_duration_since(at) <= UNDER_WAY) {
+        if self.greeted.is_some_and(|(last, at)| {
+            first == last.wrapping_add(1) || now.saturating_duration_since(at) <= UNDER_WAY
+        }) {
             self.ask_later(now);
         }
         if !restarted {
@@ -289,7 +297,7 @@ impl Ftfw {
 
     /// Everything is to be asked for, when this node has greeted and no HELLO of it is under way.
     fn ask_later(&mut self, now: Instant) {
-        self.ask_at = Some(now + UNDER_WAY);
+        self.ask_at = Some(now + ASK_DELAY);
     }
 
     /// Counts message `seq`, the newest.
