@@ -212,6 +212,11 @@ fn repair(world: &mut World) {
         }
     }
     settle(world, 8);
+    // A flow that ended takes its place in the cache until the peer has heard of it.
+    let end = world.now + BOUND;
+    while (0..2).any(|id| !world.node(id).is_idle()) && world.now < end {
+        settle(world, 1);
+    }
     for id in 0..2 {
         if world.repair[id].internal {
             world.ask(id, Request::Resync(Scope::Flows));
