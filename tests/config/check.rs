@@ -107,6 +107,10 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
         assert!(GOOD.contains(from), "{from}");
         link(&GOOD.replace(from, to))
     };
+    let polled = |line: &str| {
+        let text = link(GOOD).replace("UNIX {", "PollSecs 1\n UNIX {");
+        text.replace("FTFW { }", &format!("NOTRACK {{ {line}\n}}"))
+    };
     let group = |from: &str, to: &str| {
         let text =
             link("IPv4_address 225.0.0.50\nIPv4_interface 192.0.2.1\nGroup 3780\nInterface sync0");
@@ -121,6 +125,14 @@ fn each_fault_is_named_with_its_place_and_what_to_do() {
         (
             replaced("sync0", "eth7"),
             "F:12:1: error: there is no device `eth7' here\n\tuse one of: least0, ",
+        ),
+        (
+            polled("DisableInternalCache on"),
+            "F:8:17: warning: with PollSecs nothing says that a flow has ended",
+        ),
+        (
+            polled("DisableExternalCache on"),
+            "F:8:17: warning: with PollSecs flows of the other node are read as own ones",
         ),
         (replaced("Interface sync0", ""), "F:8:2: error: the link has no `Interface'\n\tadd"),
         (

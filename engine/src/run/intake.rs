@@ -58,6 +58,11 @@ pub(super) fn tell(config: &Config, intake: &EventIntake, options: &IntakeOption
     tell_filter(&config.filter, intake, log);
     if config.events.poll_secs.is_some() {
         log.notice(format_args!("running in polling mode"));
+        if config.sync.as_ref().is_some_and(|sync| sync.disable_internal_cache) {
+            log.warning(format_args!(
+                "`PollSecs' with `DisableInternalCache': that a flow has ended is told to nobody"
+            ));
+        }
         if config.sync.as_ref().is_some_and(|sync| sync.disable_external_cache) {
             log.warning(format_args!(
                 "`PollSecs' with `DisableExternalCache': flows injected for the other node are \

@@ -116,6 +116,9 @@ fn check_settings(settings: &Settings, outline: &Outline, findings: &mut Finding
     general::check(settings, outline, findings);
     if let Some(sync) = &settings.sync {
         replication::check(sync, outline, findings);
+        if settings.poll_secs.is_some() {
+            replication::check_polling(sync, outline, findings);
+        }
         links::check(sync, outline, findings);
     }
     match convert(settings, &Machine) {

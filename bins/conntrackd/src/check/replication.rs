@@ -77,3 +77,22 @@ pub(super) fn check(sync: &Sync, outline: &Outline, findings: &mut Findings) {
         _ => {}
     }
 }
+
+/// What readings of the table, in place of events, cannot tell without a cache to hold them against.
+pub(super) fn check_polling(sync: &Sync, outline: &Outline, findings: &mut Findings) {
+    let place = |word| outline.find(&["Sync", "Mode", word]);
+    if sync.disable_internal_cache.value && mode(sync) == ModeName::Notrack {
+        findings.warning(
+            place("DisableInternalCache"),
+            "with PollSecs nothing says that a flow has ended: the other node keeps and commits it",
+            "set DisableInternalCache off, or remove PollSecs",
+        );
+    }
+    if sync.disable_external_cache {
+        findings.warning(
+            place("DisableExternalCache"),
+            "with PollSecs flows of the other node are read as own ones, and told back to it",
+            "set DisableExternalCache off, or remove PollSecs",
+        );
+    }
+}
