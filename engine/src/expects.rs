@@ -144,6 +144,15 @@ impl Expects {
         self.index.find(hash, |slot| is_same(&self.table.at(slot).expect, expect)).map(ExpectIndex)
     }
 
+    /// Whether the expectation is known, and not with these flags.
+    pub(crate) fn has_other_flags(&self, expect: &Expect) -> bool {
+        let known = self.find(expect).and_then(|index| self.table.get(index.0));
+        known.is_some_and(|entry| {
+            let both = |bit| expect.present.has(bit) && entry.expect.present.has(bit);
+            both(ExpectPresent::FLAGS) && expect.flags != entry.expect.flags
+        })
+    }
+
     /// Whether an expectation that is not dead stands there.
     pub fn contains(&self, index: ExpectIndex) -> bool {
         self.table.exists(index.0) && !self.table.is_dead(index.0)

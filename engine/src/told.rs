@@ -250,6 +250,9 @@ impl Shard {
                 let stored = expects.replace(&self.expect, now.secs);
                 if let (Ok(stored), Effect::CacheAndSend) = (stored, effect) {
                     expects.mark_changed(stored.index);
+                    if self.replicates {
+                        self.kernel.read_if_inactive(now.at, stored.index, &expect);
+                    }
                 }
             }
         }

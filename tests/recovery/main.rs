@@ -20,6 +20,8 @@ mod restart;
 #[cfg(test)]
 mod silence;
 #[cfg(test)]
+mod sip;
+#[cfg(test)]
 mod soak;
 #[cfg(test)]
 mod stalled;

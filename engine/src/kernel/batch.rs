@@ -117,7 +117,7 @@ impl Slot {
     pub(crate) const fn lane(&self) -> Lane {
         match self.job {
             Job::Flush | Job::FlushExpects => Lane::Flush,
-            Job::Classify | Job::Audit | Job::Read => Lane::Audit,
+            Job::Classify | Job::Audit | Job::Read | Job::ReadExpect => Lane::Audit,
             _ => Lane::Write,
         }
     }

@@ -11,7 +11,7 @@
 //! * *Resync* brings the internal cache into agreement with a dump of the kernel's table. One
 //!   dump serves all shards; somebody else reads it.
 //! * *Classification and audit* look after silent flows, see [`sweep`].
-//! * *Reading* fetches what events leave out, see [`read`].
+//! * *Reading* fetches what events leave out, see [`read`] and [`inactive`].
 //! * *Flush* deletes the kernel's flows that pass the filter.
 //!
 //! Requests go in batches of up to a hundred, one batch at a time, with one acknowledgement at
@@ -21,6 +21,7 @@ mod batch;
 mod commit;
 pub mod errno;
 mod flush;
+mod inactive;
 mod inject;
 mod look;
 mod origin;
@@ -62,6 +63,7 @@ pub use sweep::{AuditMethod, audit_method};
 use batch::{Batch, Slot};
 use commit::{CommitExpectsRun, CommitRun};
 use flush::FlushRun;
+use inactive::Inactive;
 use orphans::Orphans;
 use plan::{Job, Step};
 use report::Events;
@@ -147,6 +149,7 @@ pub struct KernelSide {
     read: Option<Instant>,
     /// Where the next of them is looked for.
     read_from: FlowIndex,
+    inactive: Inactive,
     /// Another audit is to follow the one under way.
     audit_again: bool,
     /// How flows were last seen.
@@ -183,6 +186,7 @@ impl KernelSide {
             sweep: None,
             read: None,
             read_from: FlowIndex::FIRST,
+            inactive: Inactive::default(),
             audit_again: false,
             seen: None,
             span: 0,
@@ -221,6 +225,7 @@ impl KernelSide {
                 Content::Ack { seq } => self.on_answer(now, caches, seq, 0),
                 Content::Error(error) => self.on_answer(now, caches, error.seq, error.errno),
                 Content::Flow(flow) => self.on_entry(now, caches, &flow),
+                Content::Expect(expect) => self.on_expect_read(now, caches, &expect),
                 _ => self.counters.strays += 1,
             }
         }
@@ -247,8 +252,9 @@ impl KernelSide {
         };
         let idle = !self.batch.in_flight();
         let read = self.read.filter(|_| idle);
+        let inactive = self.inactive.due().filter(|_| idle);
         let orphans = self.orphans.due().filter(|_| idle);
-        [work, sweep, read, orphans, self.batch.deadline(), self.events.deadline()]
+        [work, sweep, read, inactive, orphans, self.batch.deadline(), self.events.deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -64,6 +64,8 @@ pub(crate) enum Job {
     Audit,
     /// Read the sequence adjustment of an entry.
     Read,
+    /// Read an expectation that was inactive.
+    ReadExpect,
 }
 
 impl Job {
@@ -77,7 +79,7 @@ impl Job {
             Self::InjectDelete | Self::InjectExpectDelete | Self::Flush | Self::FlushExpects => {
                 Step::Delete
             }
-            Self::Audit | Self::Read => Step::Compare,
+            Self::Audit | Self::Read | Self::ReadExpect => Step::Compare,
         }
     }
 
@@ -134,7 +136,8 @@ pub(crate) const fn after(job: Job, step: Step, errno: i32, named: Named) -> Nex
         | Job::FlushExpects
         | Job::Classify
         | Job::Audit
-        | Job::Read => match errno {
+        | Job::Read
+        | Job::ReadExpect => match errno {
             0 => Next::Done,
             ENOENT => Next::Absent,
             _ => Next::Failed,

@@ -195,7 +195,7 @@ impl Operation {
             (Job::InjectExpect, _) => Self::InjectExpectCreate,
             (Job::InjectExpectDelete, _) => Self::InjectExpectDestroy,
             (Job::Flush | Job::FlushExpects, _) => Self::Flush,
-            (Job::Classify | Job::Audit | Job::Read, _) => return None,
+            (Job::Classify | Job::Audit | Job::Read | Job::ReadExpect, _) => return None,
         })
     }
 

@@ -149,8 +149,8 @@ impl KernelSide {
         }
     }
 
-    /// Takes an expectation of a dump. It is told to nobody but where readings take the place of
-    /// events. Whose master is not in this shard's internal cache is passed over.
+    /// Takes an expectation of a dump. One that was not known is told to nobody but where readings
+    /// take the place of events; that the flags of one have changed is told by no event. Whose master is not in this shard's internal cache is passed over.
     pub fn on_dump_expect(&mut self, now: Instant, caches: &mut Caches, expect: &Expect) {
         if self.config.shards > 1
             && shard_of(&expect.master, self.config.shards) != self.config.shard
@@ -162,12 +162,16 @@ impl KernelSide {
             return;
         }
         // A full cache counts what it refuses.
-        if let Ok(stored) = caches.expects_internal.merge(expect, self.secs(now))
-            && self.config.polls
+        let changed = caches.expects_internal.has_other_flags(expect);
+        let Ok(stored) = caches.expects_internal.merge(expect, self.secs(now)) else { return };
+        let missed = self.config.polls
             && !stored.existed
-            && self.dump.as_ref().is_some_and(|run| run.purpose.tell() == Tell::Missed)
-        {
+            && self.dump.as_ref().is_some_and(|run| run.purpose.tell() == Tell::Missed);
+        if changed || missed {
             caches.expects_internal.mark_changed(stored.index);
+        }
+        if !self.config.polls {
+            self.read_if_inactive(now, stored.index, expect);
         }
     }
 

@@ -90,7 +90,11 @@ impl KernelSide {
             }
             return self.take_queued(true);
         }
-        if fits(Lane::Audit) && (self.take_unread(now, caches) || self.take_silent(now, caches)) {
+        if fits(Lane::Audit)
+            && (self.take_unread(now, caches)
+                || self.take_inactive(now, caches)
+                || self.take_silent(now, caches))
+        {
             return true;
         }
         if fits(Lane::Write) {
@@ -267,8 +271,8 @@ impl KernelSide {
                 self.events.push(super::KernelEvent::FlushExpectsDone(result));
             }
             Job::Classify | Job::Audit => self.settle_silent(caches, slot, next),
-            // The answer said all; that the flow is gone is told by an event.
-            Job::Read => {}
+            // The answer said all; that the object is gone is told by an event.
+            Job::Read | Job::ReadExpect => {}
         }
     }
 
@@ -315,6 +319,9 @@ fn write(
                 }
                 (_, Step::Delete) => {
                     encoder.expect_delete(&expect.tuple, expect_zone(expect), None, seq, false)?;
+                }
+                (_, Step::Compare) => {
+                    encoder.expect_get(&expect.tuple, expect_zone(expect), seq, false)?;
                 }
                 _ => {
                     let mut expect = *expect;

@@ -42,6 +42,7 @@ pub(crate) struct Bench {
     pub(crate) caches: Caches,
     pub(crate) now: Instant,
     pub(crate) table: Vec<Flow>,
+    pub(crate) expects: Vec<Expect>,
     pub(crate) helpers: Vec<&'static [u8]>,
     pub(crate) script: Script,
     pub(crate) log: Vec<Asked>,
@@ -76,6 +77,7 @@ impl Bench {
             caches,
             now,
             table: Vec::new(),
+            expects: Vec::new(),
             helpers: vec![b"ftp"],
             script: Box::new(|_| None),
             log: Vec::new(),
@@ -168,6 +170,10 @@ impl Bench {
             if errno == 0 && message.kind == msg::CT_GET {
                 answers.push(self.entry(&asked.flow, message.seq));
             }
+            if errno == 0 && message.kind == msg::EXP_GET {
+                let expect = self.find_expect(&asked.expect).expect("the kernel has it");
+                answers.push(expect_entry(expect, message.seq));
+            }
             if errno != 0 || wants_ack {
                 answers.push(answer(message.bytes, errno));
             }
@@ -185,10 +191,15 @@ impl Bench {
         self.table.iter().position(|f| f.orig == flow.orig && f.key_zone() == flow.key_zone())
     }
 
+    fn find_expect(&self, expect: &Expect) -> Option<&Expect> {
+        self.expects.iter().find(|e| e.tuple == expect.tuple && e.zone == expect.zone)
+    }
+
     fn obey(&mut self, asked: &Asked) -> i32 {
         match asked.kind {
             msg::CT_NEW => self.put(asked),
             msg::CT_GET => self.find(&asked.flow).map_or(ENOENT, |_| 0),
+            msg::EXP_GET => self.find_expect(&asked.expect).map_or(ENOENT, |_| 0),
             msg::CT_DELETE => match self.find(&asked.flow) {
                 Some(at) => {
                     self.table.remove(at);
@@ -296,6 +307,14 @@ pub(crate) fn entry(flow: &Flow, seq: u32) -> Vec<u8> {
     // What only creations name.
     flow.present.remove(super::request::NAT);
     encoder.flow_new(&flow, FlowMasks::default(), flag::MULTI, seq).unwrap();
+    encoder.bytes().to_vec()
+}
+
+/// An expectation as the kernel tells it.
+pub(crate) fn expect_entry(expect: &Expect, seq: u32) -> Vec<u8> {
+    let mut buffer = [0; 1024];
+    let mut encoder = Encoder::new(&mut buffer);
+    encoder.expect_new(expect, flag::MULTI, seq).unwrap();
     encoder.bytes().to_vec()
 }
 

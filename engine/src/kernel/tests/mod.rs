@@ -2,6 +2,7 @@
 
 mod commit;
 mod during;
+mod inactive;
 mod inject;
 mod read;
 mod tables;

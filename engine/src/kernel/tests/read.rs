@@ -228,15 +228,15 @@ fn an_audit_goes_on_beside_reading() {
 }
 
 /// A shard that replicates, and what its kernel answers.
-struct Whole {
-    shard: Shard,
-    now: Instant,
+pub(super) struct Whole {
+    pub(super) shard: Shard,
+    pub(super) now: Instant,
     began: Instant,
     table: Flow,
 }
 
 impl Whole {
-    fn new(replicates: bool) -> Self {
+    pub(super) fn new(replicates: bool) -> Self {
         let began = Instant::now();
         let config = ShardConfig {
             id: 0,
@@ -257,7 +257,7 @@ impl Whole {
         Self { shard, now: began, began, table: control(1, false) }
     }
 
-    fn event(&mut self, write: impl FnOnce(&mut Encoder<'_>)) {
+    pub(super) fn event(&mut self, write: impl FnOnce(&mut Encoder<'_>)) {
         let mut buffer = [0; 1024];
         let mut encoder = Encoder::new(&mut buffer);
         write(&mut encoder);
