@@ -33,9 +33,12 @@ impl Link {
     }
 }
 
-/// How long the preferred link has to be well before it sends again, and how long the peer, which
-/// may not have noticed yet, does not draw us away from it then.
+/// How long the preferred link has to be well before it sends again.
 const RETURN_DELAY: Duration = Duration::from_secs(1);
+/// How long the peer does not draw us away from the preferred link then. It follows us when it hears
+/// us there, which is after up to a second if there is nothing to be told, and over TCP after both
+/// have connected.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
 /// Why another link sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +103,7 @@ impl LinkSet {
             self.return_at = (back && !stayed).then_some(now + RETURN_DELAY);
             if back && stayed {
                 // No other was well either, and the peer may have come back to one that was faster.
-                self.settles_at = Some(now + RETURN_DELAY * 2);
+                self.settles_at = Some(now + SETTLE_TIME);
             }
         }
         before != status
@@ -129,7 +132,7 @@ impl LinkSet {
         self.switches += 1;
         if to == self.preferred {
             self.return_at = None;
-            self.settles_at = Some(now + RETURN_DELAY);
+            self.settles_at = Some(now + SETTLE_TIME);
         }
         Some(why)
     }
@@ -264,10 +267,13 @@ mod tests {
         let back = now + RETURN_DELAY;
         assert_eq!(links.choose(back), Some(Switch::Returned));
         assert_eq!(hears(&mut links, back, 1), None);
-        assert_eq!(hears(&mut links, back + RETURN_DELAY, 1), Some(Switch::Failed));
+        // It may have heard nothing until now.
+        assert_eq!(hears(&mut links, back + Duration::from_millis(1900), 1), None);
+        let settled = back + SETTLE_TIME;
+        assert_eq!(hears(&mut links, settled, 1), Some(Switch::Failed));
         // The peer may return first, and take its time to get what we sent before.
-        assert_eq!(hears(&mut links, back + RETURN_DELAY, 0), Some(Switch::Returned));
-        assert_eq!(hears(&mut links, back + RETURN_DELAY, 1), None);
+        assert_eq!(hears(&mut links, settled, 0), Some(Switch::Returned));
+        assert_eq!(hears(&mut links, settled, 1), None);
     }
 
     /// It followed a peer that had come back to the first link that was well, and stayed there.
@@ -281,7 +287,7 @@ mod tests {
         assert_eq!(hears(&mut links, now + RETURN_DELAY, 0), None);
         assert_eq!(hears(&mut links, now + RETURN_DELAY, 1), None);
         // The link may have failed where only the peer sees it.
-        assert_eq!(hears(&mut links, now + RETURN_DELAY * 2, 0), Some(Switch::Failed));
+        assert_eq!(hears(&mut links, now + SETTLE_TIME, 0), Some(Switch::Failed));
     }
 
     #[test]

@@ -325,8 +325,10 @@ fn an_event_wakes_a_sleeping_reader() {
                     let part = &mut reader.parts[0];
                     let mut events = 0;
                     while events == 0 {
-                        assert!(!part.has_more());
-                        reader.ring.wait(1, Duration::from_secs(3)).unwrap();
+                        // On a busy machine it comes before anybody sleeps.
+                        if !part.has_more() {
+                            reader.ring.wait(1, Duration::from_secs(3)).unwrap();
+                        }
                         while let Some(completion) = reader.ring.next_completion() {
                             events += part.handle(completion.outcome, |_| ()).unwrap();
                         }

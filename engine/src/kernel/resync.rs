@@ -150,7 +150,8 @@ impl KernelSide {
     }
 
     /// Takes an expectation of a dump. One that was not known is told to nobody but where readings
-    /// take the place of events; that the flags of one have changed is told by no event. Whose master is not in this shard's internal cache is passed over.
+    /// take the place of events; that the flags of one have changed is told by no event. Whose
+    /// master is not in this shard's internal cache is passed over.
     pub fn on_dump_expect(&mut self, now: Instant, caches: &mut Caches, expect: &Expect) {
         if self.config.shards > 1
             && shard_of(&expect.master, self.config.shards) != self.config.shard
