@@ -128,6 +128,8 @@ pub struct Cache {
     pub(crate) unread: Bitmap,
     /// What only a reading showed, where it may be a peer's.
     pub(crate) unclaimed: Bitmap,
+    /// Those of them that the peer has told since.
+    pub(crate) followed: Bitmap,
     pub(crate) tombstones: Tombstones,
     pub(crate) epoch: bool,
     pub(crate) unheld: Unheld,
@@ -148,6 +150,7 @@ impl Cache {
             silent: Bitmap::default(),
             unread: Bitmap::default(),
             unclaimed: Bitmap::default(),
+            followed: Bitmap::default(),
             tombstones: Tombstones::default(),
             epoch: false,
             unheld: Unheld::Nothing,
@@ -466,6 +469,7 @@ impl Cache {
         self.silent.unset(slot);
         self.unread.unset(slot);
         self.unclaimed.unset(slot);
+        self.followed.unset(slot);
         self.table.release(slot);
     }
 
@@ -526,6 +530,7 @@ impl Cache {
         self.silent.clear();
         self.unread.clear();
         self.unclaimed.clear();
+        self.followed.clear();
         self.tombstones.end();
         self.epoch = false;
         self.unheld = Unheld::Flows;
@@ -537,7 +542,7 @@ impl Cache {
         self.table.verify();
         assert_eq!(self.index.len(), self.len() as usize, "index and slots");
         let (mut sides, mut contexts, mut pairs) = (0, 0, 0);
-        let (mut silent, mut unread, mut unclaimed) = (0, 0, 0);
+        let (mut silent, mut unread, mut unclaimed, mut followed) = (0, 0, 0, 0);
         for slot in self.table.slots() {
             let entry = self.table.at(slot);
             let at = self.hashed(&entry.orig(&self.extras.pairs), entry.zone());
@@ -550,6 +555,8 @@ impl Cache {
             silent += u32::from(self.silent.has(slot));
             unread += u32::from(self.unread.has(slot));
             unclaimed += u32::from(self.unclaimed.has(slot));
+            followed += u32::from(self.followed.has(slot));
+            assert!(self.unclaimed.has(slot) || !self.followed.has(slot), "own and the peer's");
             let watched = self.silent.has(slot) || self.unread.has(slot);
             assert!(!(self.table.is_dead(slot) && watched), "dead and asked for");
         }
@@ -560,6 +567,7 @@ impl Cache {
         assert_eq!(self.silent.count(), silent, "silent flows");
         assert_eq!(self.unread.count(), unread, "unread flows");
         assert_eq!(self.unclaimed.count(), unclaimed, "flows that may be a peer's");
+        assert_eq!(self.followed.count(), followed, "flows that the peer told");
         assert!(self.len() <= self.limit, "more flows than the limit");
     }
 }

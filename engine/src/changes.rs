@@ -498,6 +498,11 @@ impl<T: Record, const SHIFT: u32> Tracked<T, SHIFT> {
         self.bulk.copy_from(&self.occupied);
     }
 
+    /// The bulk send that is under way passes a record over.
+    pub(crate) fn leave_out(&mut self, index: u32) {
+        self.bulk.unset(index);
+    }
+
     pub(crate) const fn bulk_left(&self) -> u32 {
         self.bulk.count()
     }

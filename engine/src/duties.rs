@@ -75,8 +75,11 @@ impl Shard {
             Order::Audit => {
                 self.kernel.start_audit(now.at, &self.caches);
             }
-            Order::Bulk => {
+            Order::Bulk { followed } => {
                 self.caches.internal.begin_bulk();
+                if !followed {
+                    self.caches.internal.leave_followed_out();
+                }
                 self.caches.expects_internal.begin_bulk();
             }
             // The owner of the thread looks at this one itself.

@@ -204,6 +204,15 @@ impl Cache {
         self.table.begin_bulk();
     }
 
+    /// Leaves out of it what is the peer's, who knows better what became of it.
+    pub(crate) fn leave_followed_out(&mut self) {
+        let mut next = self.followed.next(0);
+        while let Some(slot) = next {
+            self.table.leave_out(slot);
+            next = self.followed.next(slot + 1);
+        }
+    }
+
     /// Queues up to `budget` more flows of a bulk send. Changes that come later wait behind them,
     /// so the budget bounds the delay that a bulk send causes.
     pub fn bulk_step(&mut self, budget: u32) -> BulkStep {
@@ -301,6 +310,16 @@ impl Cache {
     /// The kernel told of the flow, and no peer did.
     pub(crate) fn claim(&mut self, index: FlowIndex) {
         self.unclaimed.unset(index.raw());
+        self.followed.unset(index.raw());
+    }
+
+    /// A peer told of the flow. If nothing but a reading had shown it here, it is the peer's.
+    pub(crate) fn follow(&mut self, index: FlowIndex) {
+        if self.is_unclaimed(index) {
+            self.followed.grow(self.table.capacity());
+            self.followed.set(index.raw());
+            self.table.leave_out(index.raw());
+        }
     }
 
     /// Whether the flow may be a peer's.

@@ -91,7 +91,10 @@ pub enum Order {
     /// Ask the kernel for every silent flow.
     Audit,
     /// Send every flow of the internal cache.
-    Bulk,
+    Bulk {
+        /// Also those that a reading showed and the peer has told since.
+        followed: bool,
+    },
     /// End the thread.
     Stop,
 }

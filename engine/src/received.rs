@@ -163,7 +163,7 @@ mod tests {
     use crate::kernel::testing::answer;
     use crate::kernel::{KernelConfig, Ports};
     use crate::mesh::Content;
-    use crate::order::{Caches, Order, Outcome};
+    use crate::order::{Caches, Order, Outcome, TableUse};
     use crate::shard::ShardConfig;
 
     const PORTS: Ports = Ports { write: 1, flush: 2, audit: 3 };
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(told(&mut shard), 1);
         event(&mut shard, now, &flow(1), msg::CT_NEW, 0, 0);
         event(&mut shard, now, &flow(1), msg::CT_DELETE, 0, PORTS.write);
-        shard.order(now, Order::Bulk);
+        shard.order(now, Order::Bulk { followed: true });
         shard.work(now.at);
         assert_eq!(told(&mut shard), 0);
     }
@@ -315,5 +315,36 @@ mod tests {
         internal.load(internal.find(&flow(1).orig, 0).unwrap(), &mut known);
         assert_eq!(known.mark, 7);
         assert_eq!(internal.find(&flow(2).orig, 0), None, "the peer's alone");
+    }
+
+    /// A node that had started again told the peer flows of that as it had read them, and so undid
+    /// what had changed there meanwhile.
+    #[test]
+    fn what_the_peer_has_told_of_what_was_read_is_not_told_back() {
+        let (mut shard, now) = injecting();
+        shard.order(now, Order::ReadBegin(TableUse::Start));
+        for port in 1..=3 {
+            let mut buffer = [0; 1024];
+            let mut encoder = Encoder::new(&mut buffer);
+            encoder.flow_new(&flow(port), FlowMasks::default(), flag::MULTI, 0).unwrap();
+            shard.on_kernel_datagram(now, Content::Dump, encoder.bytes());
+        }
+        shard.order(now, Order::ReadEnd { complete: true });
+        event(&mut shard, now, &flow(1), msg::CT_NEW, 0, PORTS.write);
+        event(&mut shard, now, &flow(2), msg::CT_NEW, 0, PORTS.write);
+        // Packets of this one come here.
+        event(&mut shard, now, &flow(2), msg::CT_NEW, 0, 0);
+        assert_eq!(told(&mut shard), 1);
+        for (followed, all) in [(false, 2), (true, 3)] {
+            shard.order(now, Order::Bulk { followed });
+            shard.work(now.at);
+            assert_eq!(told(&mut shard), all, "{followed}");
+        }
+        // What the peer tells while a bulk send is under way is left out too.
+        shard.order(now, Order::Bulk { followed: false });
+        event(&mut shard, now, &flow(3), msg::CT_NEW, 0, PORTS.write);
+        shard.work(now.at);
+        assert_eq!(told(&mut shard), 1);
+        shard.caches().internal.verify();
     }
 }

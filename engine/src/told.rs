@@ -145,6 +145,9 @@ impl Shard {
                 stored
             }
         };
+        if let (Ok(stored), Effect::Follow) = (&stored, effect) {
+            internal.follow(stored.index);
+        }
         // A full cache counts the flow itself; the next update tries again.
         if let (Ok(stored), Effect::CacheAndSend, true) = (stored, effect, self.replicates) {
             internal.mark_changed(stored.index);

@@ -28,8 +28,9 @@ use crate::place::Place;
 
 /// How long an answer may take to become the recorded one.
 const LIMIT: Duration = Duration::from_secs(10);
-/// After so long a node has acknowledged what it got, and has heard that the other did.
-const ACKNOWLEDGED: Duration = Duration::from_secs(2);
+/// After so long a node has told what it read at the start, of which it would tell what comes meanwhile
+/// once more, has acknowledged what it got, and has heard that the other did.
+const SETTLED: Duration = Duration::from_secs(2);
 
 fn folder(run: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/conntrackd/runs").join(run)
@@ -260,8 +261,8 @@ fn pair(run: &str) {
             let greeted = || node.read("log").contains("the other node has started again");
             wait_until(LIMIT, "they know each other", greeted);
         }
-        std::thread::sleep(ACKNOWLEDGED);
     }
+    std::thread::sleep(SETTLED);
     // It stays open until the end.
     let _open = stage.traffic();
     replay(run, &[(&a, &stage.a), (&b, &stage.b)], |_| {});

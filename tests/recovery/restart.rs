@@ -148,14 +148,17 @@ fn what_runs_out_here_goes_on_at_the_peer() {
         plain(0, 100).into_iter().map(move |flow| Flow { timeout, ..flow }).collect::<Vec<_>>()
     };
     let mut kernel = Kernel::of(&pair.a.ns);
-    kernel.create(&of_timeout(5));
+    kernel.create(&of_timeout(9));
     let count = |node: &Node| -> u32 {
         node.ns.read_sysctl("net/netfilter/nf_conntrack_count").parse().unwrap_or(0)
     };
     wait_until(CONVERGE, "the peer's kernel has them", || count(&pair.b) >= 100);
     pair.b.kill9();
+    let bulks = |node: &Node| node.log().matches("sending bulk update").count();
+    let before = bulks(&pair.b);
     pair.b.start();
     wait_equal(CONVERGE, "flows read at the start", &100, || pair.b.cached(true));
+    wait_until(CONVERGE, "all that is not the peer's was told", || bulks(&pair.b) > before);
     // Packets are told to nobody; a request is, unless the link loses it.
     pair.a.ns.run("nft add table ip lose");
     pair.a.ns.run("nft add chain ip lose out { type filter hook output priority 0; policy drop; }");

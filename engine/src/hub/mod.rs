@@ -69,6 +69,9 @@ pub enum HubEvent {
     Stop,
 }
 
+/// Without an external cache, the time that the peer has to say which flows are its own before it is
+/// told all that was read at the start.
+const PEER_FIRST: Duration = Duration::from_secs(2);
 /// Time between two status lines.
 const STATUS_GAP: Duration = Duration::from_secs(5);
 
@@ -474,7 +477,12 @@ impl Hub {
         self.populated |= purpose == TableUse::Start;
         if purpose == TableUse::Start && self.session.is_some() && !self.would_echo() {
             // The peer may be up already, and know flows of an earlier life of this node at best.
-            self.bulk(now);
+            if self.inject {
+                // What was read may be the peer's, and have changed there since: it says so first.
+                self.resend.wanted(now + PEER_FIRST);
+            } else {
+                self.bulk(now, false);
+            }
         }
         if let (TableUse::Start | TableUse::Reconcile, Some(poll)) = (purpose, self.poll) {
             self.poll_at = Some(now + poll);

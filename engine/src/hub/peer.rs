@@ -68,7 +68,7 @@ impl Hub {
         }
         if self.resend.is_due(now) {
             self.asked_at = Some(now);
-            self.bulk(now);
+            self.bulk(now, false);
         }
     }
 
@@ -103,7 +103,9 @@ impl Hub {
         self.bypass && self.inject
     }
 
-    pub(super) fn bulk(&mut self, now: Instant) {
+    /// Tells everything; what is the peer's own, as it has told, only if `followed`: it may have
+    /// changed there, and what is told would set it back.
+    pub(super) fn bulk(&mut self, now: Instant, followed: bool) {
         self.bulks += 1;
         let forgotten = std::mem::take(&mut self.forgotten);
         if forgotten > 0 {
@@ -119,7 +121,7 @@ impl Hub {
             self.log.notice(format_args!("sending bulk update"));
         }
         for k in 0..self.shards.count() {
-            self.shards.order(k, Order::Bulk);
+            self.shards.order(k, Order::Bulk { followed });
         }
     }
 
@@ -133,7 +135,7 @@ impl Hub {
             _ => {
                 self.asked_at = Some(now);
                 self.log.log(level, format_args!("{why}"));
-                self.bulk(now);
+                self.bulk(now, false);
             }
         }
     }

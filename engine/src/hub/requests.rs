@@ -72,7 +72,7 @@ impl Hub {
                 self.plan.demand(now, TableUse::Merge);
             }
             Request::Bulk => {
-                self.bulk(now);
+                self.bulk(now, true);
                 self.done(asker);
             }
             Request::RequestResync => {
