@@ -132,6 +132,25 @@ fn what_was_asked_without_a_link_is_asked_when_there_is_one() {
     assert!(told <= 2, "all was told {told} times");
 }
 
+/// Without an external cache a node waits a little before it tells what it has read at its start, and
+/// no longer knew that it had to when the link came.
+#[test]
+fn what_was_read_without_a_link_is_told_when_there_is_one() {
+    need_root!();
+    let mut setup = Setup::new(Make::Ours, Mode::Ftfw, Link::Udp);
+    setup.mode_lines = "DisableExternalCache on\nStartupResync off\n".into();
+    let mut pair = Pair::new(setup.clone(), setup);
+    pair.b.start();
+    Kernel::of(&pair.a.ns).create(&plain(0, 100));
+    pair.a.ns.ip("link set sync0 down");
+    pair.a.start();
+    pair.a.told("device `sync0' is down");
+    std::thread::sleep(Duration::from_secs(3));
+    pair.a.ns.ip("link set sync0 up");
+    let at_peer = || pair.b.ns.read_sysctl("net/netfilter/nf_conntrack_count");
+    wait_until(LIMIT, "the peer's kernel has them", || at_peer().parse().unwrap_or(0) >= 100);
+}
+
 /// What a link has not delivered is given up when another one takes its place, and without
 /// acknowledgements nobody asks for it. That a connection breaks later sends all again, but only
 /// after five seconds of silence.

@@ -69,8 +69,10 @@ impl Hub {
     /// The first link is well after none was: nobody heard what was told and asked meanwhile, and
     /// what had a link but no carrier was lost without an error.
     fn link_is_back(&mut self, now: Instant) {
-        self.resend = Resend::default();
-        self.link_failed(now);
+        if !self.acknowledged {
+            self.resend = Resend::default();
+            self.link_failed(now);
+        }
         if let Some(at) = &mut self.request_at {
             *at = (*at).max(now + resend::DELAY);
         }
