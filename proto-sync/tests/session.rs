@@ -297,19 +297,25 @@ fn what_was_evicted_and_is_acknowledged_around_is_a_hole() {
     assert_eq!(session.poll_event(), None);
 }
 
+/// A node that has asked for everything and told three states, which took the place of the request in its
+/// queue: the request, 100, is lost.
+fn with_a_request_given_up(now: Instant) -> (Session, Owner) {
+    let mut session = session(Mode::Ftfw { ack_window: 9, resend_queue: 2 }, 0, 0, now);
+    let mut owner = Owner::with(3);
+    session.request_resync();
+    for n in 0..3 {
+        drain(&mut session, now + Duration::from_millis(200 * n), &mut owner);
+    }
+    (session, owner)
+}
+
 /// A node with a small queue once asked for everything again, seconds after it had got everything.
 #[test]
 fn a_request_for_everything_stands_for_the_requests_that_were_given_up() {
     for asked_anew in [false, true] {
         let now = Instant::now();
         let at = |ms| now + Duration::from_millis(ms);
-        let mut session = session(Mode::Ftfw { ack_window: 9, resend_queue: 2 }, 0, 0, now);
-        let mut owner = Owner::with(3);
-        session.request_resync();
-        // The states take the place of the request, 100, which is lost.
-        for n in 0..3 {
-            drain(&mut session, at(200 * n), &mut owner);
-        }
+        let (mut session, mut owner) = with_a_request_given_up(now);
         session.handle_datagram(at(500), &control(flag::ACK, 1, 101, 103), &mut owner);
         if asked_anew {
             session.request_resync();
@@ -331,19 +337,14 @@ fn a_request_for_everything_stands_for_the_requests_that_were_given_up() {
 fn a_node_that_is_never_silent_asks_again_too() {
     let now = Instant::now();
     let at = |ms| now + Duration::from_millis(ms);
-    let mut session = session(Mode::Ftfw { ack_window: 9, resend_queue: 2 }, 0, 0, now);
-    let mut owner = Owner::with(3);
-    session.request_resync();
-    for n in 0..3 {
-        drain(&mut session, at(200 * n), &mut owner);
-    }
+    let (mut session, mut owner) = with_a_request_given_up(now);
     let mut asks = |session: &mut Session, ms, message: &[u8]| {
         session.handle_datagram(at(ms), message, &mut owner);
         owner.queue.push_back(9);
         let sent = controls(&drain(session, at(ms), &mut owner));
         sent.iter().filter(|(flags, ..)| flags & flag::RESYNC != 0).count()
     };
-    // The request, 100, was given up, but the peer does not ask for anything.
+    // The peer does not ask for anything.
     let ack = |n: u32| control(flag::ACK, n, 100 + n, 100 + n);
     assert_eq!(asks(&mut session, 500, &ack(1)), 0);
     assert_eq!(asks(&mut session, 500, &control(flag::RESYNC, 2, 0, 0)), 0);
